@@ -1,0 +1,2 @@
+//! `ringmq-perf`: load generator and scenarios over sockets.
+fn main() {}

@@ -1,0 +1,3 @@
+//! The state of ONE shard: a synchronous object without I/O, clock, thread or `unsafe`.
+
+pub mod outbox;

@@ -1,0 +1,1 @@
+//! The I/O shell: one pinned thread runs one shard.
