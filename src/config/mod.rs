@@ -1,1 +1,5 @@
-//! Every setting, limit and default.
+//! Every setting, limit and default, typed, with the unit in the name.
+
+mod limits;
+
+pub use limits::{Limits, QueueFull};
