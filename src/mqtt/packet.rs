@@ -3,7 +3,8 @@
 use super::properties::{Properties, PublishProperties};
 use super::types::{QoS, ReasonCode, Version};
 
-/// Any control packet.
+/// Any control packet. A CONNECT with its will is large (560 bytes), but boxing it would allocate before a peer is known.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Packet<'a> {
     Connect(Connect<'a>),

@@ -67,6 +67,31 @@ pub enum PacketType {
     Auth = 15,
 }
 
+impl PacketType {
+    /// The type that the first byte of a packet names; `None` for the reserved type 0.
+    #[inline]
+    pub fn from_first(first: u8) -> Option<PacketType> {
+        Some(match first >> 4 {
+            1 => PacketType::Connect,
+            2 => PacketType::Connack,
+            3 => PacketType::Publish,
+            4 => PacketType::Puback,
+            5 => PacketType::Pubrec,
+            6 => PacketType::Pubrel,
+            7 => PacketType::Pubcomp,
+            8 => PacketType::Subscribe,
+            9 => PacketType::Suback,
+            10 => PacketType::Unsubscribe,
+            11 => PacketType::Unsuback,
+            12 => PacketType::Pingreq,
+            13 => PacketType::Pingresp,
+            14 => PacketType::Disconnect,
+            15 => PacketType::Auth,
+            _ => return None,
+        })
+    }
+}
+
 /// A reason code of MQTT 5 (section 2.4). In 3.x only SUBACK carries one (0, 1, 2, 0x80); CONNACK has return codes 0 to 5.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ReasonCode(pub u8);
