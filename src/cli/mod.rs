@@ -1,6 +1,89 @@
-//! One file per subcommand.
+//! The command line: one file per subcommand. Each parses its own arguments, does its work through the layers below, and gives an exit code.
 
-/// Runs the program with the arguments of the process and gives its exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod check_config;
+mod completions;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Shown under every `ringmq --help`: what a newcomer needs next.
+const AFTER_HELP: &str = "\
+Examples:
+  ringmq                                     broker on 127.0.0.1:1883, no configuration needed
+  ringmq --listen 0.0.0.0:1883 --shards 4    reachable from outside, four shards
+  ringmq --set limits.max_packet_bytes=65536 any setting of the file, for this run
+  ringmq check-config /etc/ringmq.toml       what would be in force, or what is wrong and where
+  ringmq sub -t 'sensors/#' -v               print what arrives
+  ringmq pub -t sensors/1 -m 21.5 -r         send one retained message
+
+Configuration:
+  One TOML file, given with --config; there is no other place where the broker looks. Without it the defaults hold;
+  `ringmq check-config` prints them. Flags and --set go over the file. docs/CONFIG.md explains every setting.
+  SIGHUP reads the file again: limits, log level and $SYS interval change at once, the rest needs a restart.";
+
+/// MQTT broker for Linux: one shard per core, MQTT 3.1, 3.1.1 and 5.0
+///
+/// Without a subcommand `ringmq` runs the broker.
+#[derive(Debug, Parser)]
+#[command(name = "ringmq", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker (what `ringmq` alone does)
+    Run(run::RunArgs),
+    /// Print the configuration that a file makes, or what is wrong with it
+    CheckConfig(check_config::CheckConfigArgs),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the program with the arguments of the process and gives its exit code: 0 for success, 1 for failure, 2 for arguments that make no sense.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(args) => run::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Completions(args) => completions::run::<Cli>(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn no_subcommand_means_run_and_both_take_the_same_flags() {
+        let bare = Cli::try_parse_from(["ringmq", "--shards", "2"]).unwrap();
+        assert!(bare.command.is_none());
+        let named = Cli::try_parse_from(["ringmq", "run", "--shards", "2"]).unwrap();
+        let Some(Command::Run(args)) = named.command else { panic!("{named:?}") };
+        assert_eq!(args, bare.run);
+    }
+
+    #[test]
+    fn what_is_no_flag_of_ours_is_refused() {
+        for arguments in [&["ringmq", "--port", "1"][..], &["ringmq", "surf"], &["ringmq", "--io", "kqueue"], &["ringmq", "--shards"]] {
+            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+    }
 }

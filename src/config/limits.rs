@@ -1,9 +1,9 @@
 //! Every limit that the core checks: plain data with the unit in the name. Zero never means "unlimited"; the largest value does.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What happens to a QoS 1 or 2 message for a session whose queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueFull {
     /// The publisher is told (5.0: reason code 0x97) or slowed down (3.x); nothing that was acknowledged is lost.
@@ -14,7 +14,7 @@ pub enum QueueFull {
 }
 
 /// Limits of one shard and of the connections on it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Largest packet that a client may send, fixed header included.

@@ -1,0 +1,91 @@
+//! What serde cannot know: ranges, and settings that must fit together.
+
+use std::ops::RangeInclusive;
+
+use super::error::Problem;
+use super::{Config, Limits};
+
+/// Most shards of one broker.
+pub const MAX_SHARDS: u16 = 128;
+
+const U16: u64 = u16::MAX as u64;
+const U32: u64 = u32::MAX as u64;
+
+/// Largest packet that MQTT can express: 5 bytes of fixed header and 268,435,455 bytes behind them.
+const LARGEST_PACKET_BYTES: u64 = 268_435_460;
+
+/// The first problem of `config`, if it has one.
+pub(super) fn check(config: &Config) -> Result<(), Problem> {
+    if let Some(shards) = config.shards {
+        range("shards", shards, 1..=MAX_SHARDS.into())?;
+    }
+    let io = &config.io;
+    range("io.recv_buffer_bytes", io.recv_buffer_bytes, 256..=1024 * 1024)?;
+    range("io.recv_buffers", io.recv_buffers, 16..=32_768)?;
+    if !io.recv_buffers.is_power_of_two() {
+        return Err(Problem::new("io.recv_buffers", format!("found {}, expected a power of two", io.recv_buffers)));
+    }
+    range("io.max_events_per_turn", io.max_events_per_turn, 1..=1024 * 1024)?;
+    range("sys.interval_s", config.sys.interval_s, 0..=86_400)?;
+    check_limits(&config.limits)?;
+    check_listeners(config)
+}
+
+fn check_limits(limits: &Limits) -> Result<(), Problem> {
+    range("limits.max_packet_bytes", limits.max_packet_bytes, 64..=LARGEST_PACKET_BYTES)?;
+    range("limits.max_connect_packet_bytes", limits.max_connect_packet_bytes, 64..=LARGEST_PACKET_BYTES)?;
+    at_most("limits.max_connect_packet_bytes", limits.max_connect_packet_bytes, "limits.max_packet_bytes", limits.max_packet_bytes)?;
+    range("limits.connect_timeout_ms", limits.connect_timeout_ms, 10..=3_600_000)?;
+    range("limits.max_keep_alive_s", limits.max_keep_alive_s, 1..=U16)?;
+    // A server must accept client identifiers of 1 to 23 bytes [MQTT-3.1.3-5].
+    range("limits.max_client_id_bytes", limits.max_client_id_bytes, 23..=U16)?;
+    range("limits.max_topic_bytes", limits.max_topic_bytes, 1..=U16)?;
+    range("limits.max_topic_levels", limits.max_topic_levels, 1..=U16)?;
+    range("limits.max_subscriptions_per_client", limits.max_subscriptions_per_client, 1..=U32)?;
+    // A Receive Maximum of 0 is a protocol error (5.0 section 3.2.2.3.3).
+    range("limits.receive_maximum", limits.receive_maximum, 1..=U16)?;
+    range("limits.max_inflight", limits.max_inflight, 1..=U16)?;
+    range("limits.max_queued_messages", limits.max_queued_messages, 1..=U32)?;
+    range("limits.max_queued_bytes", limits.max_queued_bytes, 1024..=U32)?;
+    range("limits.out_buffer_bytes", limits.out_buffer_bytes, 4096..=U32)?;
+    range("limits.out_budget_bytes", limits.out_budget_bytes, 4096..=i64::MAX as u64)?;
+    at_most("limits.out_buffer_bytes", limits.out_buffer_bytes, "limits.out_budget_bytes", limits.out_budget_bytes)?;
+    range("limits.max_connections", limits.max_connections, 1..=U32)
+}
+
+fn check_listeners(config: &Config) -> Result<(), Problem> {
+    if config.listeners.is_empty() {
+        return Err(Problem::new("listeners", "found an empty list, expected at least one listener"));
+    }
+    for (index, listener) in config.listeners.iter().enumerate() {
+        range(&format!("listeners[{index}].backlog"), listener.backlog, 1..=i32::MAX as u64)?;
+        for (earlier_index, earlier) in config.listeners[..index].iter().enumerate() {
+            // Port 0 means "any free port": two of them are two ports.
+            if earlier.address == listener.address && listener.address.port() != 0 {
+                let problem = format!("found {}, which listeners[{earlier_index}] has already", listener.address);
+                return Err(Problem::new(format!("listeners[{index}].address"), problem));
+            }
+            if earlier.name == listener.name {
+                let problem = format!("found \"{}\", which listeners[{earlier_index}] has already", listener.name);
+                return Err(Problem::new(format!("listeners[{index}].name"), problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn range(key: &str, value: impl Into<u64>, valid: RangeInclusive<u64>) -> Result<(), Problem> {
+    let value = value.into();
+    match valid.contains(&value) {
+        true => Ok(()),
+        false => Err(Problem::new(key, format!("found {value}, expected {} to {}", valid.start(), valid.end()))),
+    }
+}
+
+fn at_most(key: &str, value: impl Into<u64>, bound_key: &str, bound: impl Into<u64>) -> Result<(), Problem> {
+    let (value, bound) = (value.into(), bound.into());
+    match value > bound {
+        true => Err(Problem::new(key, format!("found {value}, expected at most {bound} ({bound_key})"))),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,135 @@
+//! The names of all settings, and finding a value, a place or a name by them.
+//!
+//! The list is made from the types themselves, so that it cannot lag behind them. Keys of listeners are written `listeners[].address`.
+
+use std::path::PathBuf;
+
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, CpuList, Io, Limits, Listener, Log, Storage, Sys, settings::parse_address};
+
+/// Every key that a configuration may hold, sorted.
+pub fn every_key() -> Vec<String> {
+    let mut keys = Vec::new();
+    collect("", &Value::try_from(full()).expect("a configuration is plain data"), &mut keys);
+    keys.sort_unstable();
+    keys
+}
+
+/// A configuration in which no optional setting is absent: written without `..`, so that a new one cannot be forgotten here.
+fn full() -> Config {
+    Config {
+        shards: Some(1),
+        cpus: Some("0".parse::<CpuList>().expect("a list of one CPU")),
+        io: Io::default(),
+        limits: Limits::default(),
+        sys: Sys::default(),
+        storage: Storage { data_dir: Some(PathBuf::new()) },
+        log: Log::default(),
+        listeners: vec![Listener::on(parse_address("1883").expect("a port"))],
+    }
+}
+
+fn collect(path: &str, value: &Value, keys: &mut Vec<String>) {
+    match value {
+        Value::Table(table) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            table.iter().for_each(|(key, value)| collect(&format!("{path}{dot}{key}"), value, keys));
+        }
+        Value::Array(list) => list.iter().for_each(|value| collect(&format!("{path}[]"), value, keys)),
+        _ => keys.push(path.to_owned()),
+    }
+}
+
+/// The valid key that was most likely meant by `unknown`: a slip of the pen, or the right name in the wrong table.
+pub(super) fn nearest(unknown: &str) -> Option<String> {
+    let (table, name) = split(unknown);
+    let distance = |key: &String| {
+        let (key_table, key_name) = split(key);
+        let moved = if without_index(table) == key_table { 0 } else { 1 };
+        strsim::damerau_levenshtein(name, key_name) * 2 + moved
+    };
+    let tables = ["io", "limits", "sys", "storage", "log", "listeners"].map(str::to_owned);
+    let near = every_key().into_iter().chain(tables).min_by_key(distance)?;
+    let close_enough = distance(&near) <= (name.chars().count() * 2 / 3).clamp(2, 6);
+    let (near_table, near_name) = split(&near);
+    let in_this_table = near_table == without_index(table) && !table.is_empty();
+    close_enough.then(|| if in_this_table { format!("{table}.{near_name}") } else { near.clone() })
+}
+
+fn split(key: &str) -> (&str, &str) {
+    key.rsplit_once('.').unwrap_or(("", key))
+}
+
+/// `listeners[3]` as `listeners[]`.
+fn without_index(table: &str) -> String {
+    match table.split_once('[') {
+        Some((name, _)) => format!("{name}[]"),
+        None => table.to_owned(),
+    }
+}
+
+/// The steps of a path such as `listeners[0].address`: `listeners`, `0`, `address`.
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['.', '[']).map(|step| step.trim_end_matches(']')).filter(|step| !step.is_empty())
+}
+
+/// The value at `path`.
+pub(super) fn lookup<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
+    steps(path).try_fold(root, |value, step| match value {
+        Value::Table(table) => table.get(step),
+        Value::Array(list) => list.get(step.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// Where in the text `path` stands: its value, or its key where `of_key`; `None` where the text does not mention it.
+pub(super) fn span(root: &DeTable<'_>, path: &str, of_key: bool) -> Option<std::ops::Range<usize>> {
+    let mut steps = steps(path);
+    let first = steps.next()?;
+    let (key, mut value) = root.get_key_value(first)?;
+    let mut key_span = key.span();
+    for step in steps {
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                let (key, next) = table.get_key_value(step)?;
+                (key_span, value) = (key.span(), next);
+            }
+            DeValue::Array(list) => value = list.get(step.parse::<usize>().ok()?)?,
+            _ => return None,
+        }
+    }
+    Some(if of_key { key_span } else { value.span() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_keys_holds_optional_settings_and_those_of_listeners() {
+        let keys = every_key();
+        for key in ["shards", "cpus", "storage.data_dir", "limits.max_packet_bytes", "listeners[].address", "io.backend", "log.level"] {
+            assert!(keys.iter().any(|known| known == key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_finds_its_key() {
+        for (unknown, meant) in [
+            ("limits.max_packet_byte", "limits.max_packet_bytes"),
+            ("limits.max_paket_bytes", "limits.max_packet_bytes"),
+            ("shard", "shards"),
+            ("max_packet_bytes", "limits.max_packet_bytes"),
+            ("listeners[1].adress", "listeners[1].address"),
+            ("io.level", "log.level"),
+            ("listener", "listeners"),
+            ("limit", "limits"),
+        ] {
+            assert_eq!(nearest(unknown).as_deref(), Some(meant), "{unknown}");
+        }
+        assert_eq!(nearest("persistence"), None);
+        assert_eq!(nearest("x"), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! The settings as types. The field names are the keys of the file; `docs/CONFIG.md` explains each.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{CpuList, Limits};
+
+/// A complete, valid configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Number of shards, 1 to 128. None: one for each CPU in `cpus`, else for each CPU that the process may use.
+    pub shards: Option<u16>,
+    /// CPUs that the shards are pinned to, in turn. None: those that the process may use.
+    pub cpus: Option<CpuList>,
+    pub io: Io,
+    pub limits: Limits,
+    pub sys: Sys,
+    pub storage: Storage,
+    pub log: Log,
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            shards: None,
+            cpus: None,
+            io: Io::default(),
+            limits: Limits::default(),
+            sys: Sys::default(),
+            storage: Storage::default(),
+            log: Log::default(),
+            listeners: vec![Listener::on(SocketAddr::new(LOOPBACK, 1883))],
+        }
+    }
+}
+
+impl Config {
+    /// The number of shards to run where the process may use `usable_cpus` CPUs.
+    pub fn shard_count(&self, usable_cpus: usize) -> u16 {
+        let cpus = self.cpus.as_ref().map_or(usable_cpus, |list| list.cpus().len());
+        self.shards.unwrap_or(cpus.clamp(1, usize::from(super::check::MAX_SHARDS)) as u16)
+    }
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A socket that accepts MQTT clients over TCP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// How logs and counters call it; its address where none is given. Unique.
+    #[serde(default)]
+    pub name: String,
+    #[serde(deserialize_with = "address")]
+    pub address: SocketAddr,
+    /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+    #[serde(default = "default_backlog")]
+    pub backlog: u32,
+}
+
+impl Listener {
+    /// A listener with the defaults on `address`, named after it.
+    pub fn on(address: SocketAddr) -> Listener {
+        Listener { name: address.to_string(), address, backlog: default_backlog() }
+    }
+}
+
+fn default_backlog() -> u32 {
+    4096
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    parse_address(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// Reads `ADDRESS:PORT`, or `PORT` alone for that port on 127.0.0.1. Host names are not looked up: a broker binds to addresses.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let expected = match (host, port.parse::<u16>()) {
+        ("", Ok(port)) if !text.contains(':') => return Ok(SocketAddr::new(LOOPBACK, port)),
+        ("localhost", Ok(port)) => return Ok(SocketAddr::new(LOOPBACK, port)),
+        ("" | "*", Ok(port)) => format!("`0.0.0.0:{port}` (IPv4) or `[::]:{port}` (IPv6) for all interfaces"),
+        _ => "ADDRESS:PORT such as `0.0.0.0:1883` or `[::]:1883`, or PORT alone for 127.0.0.1".to_owned(),
+    };
+    text.parse().map_err(|_| format!("found \"{text}\", expected {expected}"))
+}
+
+/// How the shards do their input and output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Io {
+    pub backend: Backend,
+    /// Size of one receive buffer.
+    pub recv_buffer_bytes: u32,
+    /// Receive buffers of a shard, shared by all of its connections; a power of two.
+    pub recv_buffers: u16,
+    /// Completions that a shard handles before it sends what has gathered. Lower bounds the latency, higher raises the throughput.
+    pub max_events_per_turn: u32,
+}
+
+impl Default for Io {
+    fn default() -> Io {
+        Io { backend: Backend::Auto, recv_buffer_bytes: 16 * 1024, recv_buffers: 1024, max_events_per_turn: 4096 }
+    }
+}
+
+/// The kernel interface of the shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// io_uring where the kernel and the container allow it, else epoll.
+    #[default]
+    Auto,
+    Uring,
+    Epoll,
+}
+
+/// The `$SYS` topics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sys {
+    /// Seconds between two publications of `$SYS`; 0 switches them off.
+    pub interval_s: u32,
+}
+
+impl Default for Sys {
+    fn default() -> Sys {
+        Sys { interval_s: 10 }
+    }
+}
+
+/// What outlives the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// Directory for durable state. None: everything lives in memory.
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub level: LogLevel,
+}
+
+/// The least important lines that are still logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_means_loopback() {
+        assert_eq!(parse_address("1884").unwrap(), "127.0.0.1:1884".parse().unwrap());
+        assert_eq!(parse_address("localhost:1").unwrap(), "127.0.0.1:1".parse().unwrap());
+        assert_eq!(parse_address("0.0.0.0:1883").unwrap(), "0.0.0.0:1883".parse().unwrap());
+        assert_eq!(parse_address("[::1]:1883").unwrap(), "[::1]:1883".parse().unwrap());
+    }
+
+    #[test]
+    fn an_address_without_host_says_how_to_listen_on_all_interfaces() {
+        for text in [":1883", "*:1883"] {
+            assert!(parse_address(text).unwrap_err().contains("`0.0.0.0:1883`"), "{text}");
+        }
+        for text in ["", "1883x", "65536", "host:1883", "127.0.0.1", "::1:1883:x", "127.0.0.1:"] {
+            assert!(parse_address(text).unwrap_err().contains("ADDRESS:PORT"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_shards_follow_the_cpus_unless_told_otherwise() {
+        let mut config = Config::default();
+        assert_eq!(config.shard_count(6), 6);
+        assert_eq!(config.shard_count(0), 1);
+        assert_eq!(config.shard_count(500), 128);
+        config.cpus = Some("0,2-4".parse().unwrap());
+        assert_eq!(config.shard_count(6), 4);
+        config.shards = Some(3);
+        assert_eq!(config.shard_count(6), 3);
+    }
+}
