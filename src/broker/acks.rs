@@ -62,14 +62,6 @@ impl Tickets {
         ticket.waits = ticket.waits.saturating_sub(1);
         (ticket.waits == 0).then(|| self.0.remove(id as usize))
     }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// The answer for a publish of which two parts answered `a` and `b`: an error beats success, success beats "nobody subscribes".
@@ -103,10 +95,6 @@ pub struct PendingAcks {
 impl PendingAcks {
     pub fn len(&self) -> usize {
         self.answers.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.answers.is_empty()
     }
 
     /// Answers to QoS 1 publishes.

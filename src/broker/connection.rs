@@ -146,10 +146,6 @@ impl Connections {
         self.slots.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     /// All connections, in the order of their slots.
     pub fn ids(&self) -> impl Iterator<Item = ConnId> + '_ {
         self.slots.iter().map(|(slot, conn)| ConnId { slot: slot as u32, generation: conn.generation })

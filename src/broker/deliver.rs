@@ -18,7 +18,7 @@ impl Shard {
         let (now, allowed) = (self.now, self.allowed_unsent);
         let Some(conn) = self.output(slot) else { return };
         if conn.unsent() as u64 > allowed {
-            return self.counters.dropped(DropReason::OutBufferFull, 1);
+            return self.counters.count_dropped(DropReason::OutBufferFull, 1);
         }
         let packet = PublishOut {
             retain,
@@ -29,11 +29,11 @@ impl Shard {
         };
         if conn.max_packet_bytes != u32::MAX && encode::publish_len(conn.version, &packet) > conn.max_packet_bytes as usize {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
-            return self.counters.dropped(DropReason::PacketTooLargeForClient, 1);
+            return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
         }
         encode::publish(conn.out.own(), conn.version, &packet);
         self.counters.packets_sent += 1;
-        self.counters.publish_sent[0] += 1;
+        self.counters.publishes_sent[0] += 1;
     }
 
     /// Any QoS, for a message that is owned already.
@@ -64,11 +64,11 @@ impl Shard {
             return ReasonCode::SUCCESS;
         }
         let Some(job) = job.filter(|job| job.holds()) else {
-            self.counters.queue_refused += 1;
+            self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         };
         if outgoing.held() >= self.limits.max_queued_messages as usize {
-            self.counters.queue_refused += 1;
+            self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         }
         let ticket: TicketId = job.wait(&mut self.tickets);
@@ -80,7 +80,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let outgoing = session.outgoing();
         while !queue_has_room(&self.limits, outgoing, &delivery) && outgoing.dequeue().is_some() {
-            self.counters.dropped(DropReason::QueueFull, 1);
+            self.counters.count_dropped(DropReason::QueueFull, 1);
         }
         outgoing.enqueue(delivery);
     }
@@ -99,16 +99,15 @@ impl Shard {
             return;
         }
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
-        let mut to =
-            Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes };
+        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes };
         if !delivery.fits(to) {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
-            return self.counters.dropped(DropReason::PacketTooLargeForClient, 1);
+            return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
         }
         let outgoing = session.outgoing();
         to.packet_id = outgoing.next_id();
         delivery.encode(&mut conn.out, to);
-        self.counters.publish_sent[delivery.qos as usize] += 1;
+        self.counters.publishes_sent[delivery.qos as usize] += 1;
         self.counters.packets_sent += 1;
         outgoing.start(delivery);
     }
@@ -124,7 +123,7 @@ impl Shard {
             let Some(delivery) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { break };
             if delivery.message.expires_at <= self.now {
                 // [MQTT-3.3.2-5]
-                self.counters.dropped(DropReason::Expired, 1);
+                self.counters.count_dropped(DropReason::Expired, 1);
                 continue;
             }
             self.start(index, slot, delivery);
@@ -154,7 +153,7 @@ impl Shard {
         } else {
             // Too large for what the client allows now: as if it had been sent and acknowledged [MQTT-3.1.2-25].
             session.outgoing().finish(packet_id, |_| true);
-            self.counters.dropped(DropReason::PacketTooLargeForClient, 1);
+            self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
         }
         true
     }
@@ -193,9 +192,17 @@ impl Shard {
         let Some(index) = self.session_of(id) else { return };
         if ack.reason.is_error() {
             // The client refuses it: the exchange is over [MQTT-4.3.3-4].
-            return self.finish_delivery(id, ack.packet_id, |stage| matches!(stage, Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce));
+            return self.finish_delivery(
+                id,
+                ack.packet_id,
+                |stage| matches!(stage, Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce),
+            );
         }
-        let known = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut()).is_some_and(|outgoing| outgoing.release(ack.packet_id));
+        let known = self
+            .sessions
+            .get_mut(index)
+            .and_then(|session| session.outgoing.as_mut())
+            .is_some_and(|outgoing| outgoing.release(ack.packet_id));
         let code = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
         if let Some(conn) = self.output(id.slot) {
             encode::ack(conn.out.own(), conn.version, PacketType::Pubrel, ack.packet_id, code, &Properties::default());

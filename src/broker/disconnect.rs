@@ -5,6 +5,7 @@ use super::ids::ConnId;
 use super::message::NEVER;
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
+use crate::metrics::{CloseCause, DropReason};
 use crate::mqtt::{Auth, DecodeError, Disconnect, Properties, ReasonCode, encode};
 
 /// Whether the will is to be sent when a connection ends.
@@ -31,7 +32,7 @@ impl Shard {
         }
         let will = if packet.reason == ReasonCode::SUCCESS { Will::Drop } else { Will::Publish };
         // The client closes [MQTT-3.14.4-1]; if it does not, we do [MQTT-3.14.4-2].
-        self.end_connection(id, will);
+        self.end_connection(id, will, CloseCause::ClientDisconnect);
         self.command(Command::Close { conn: id, after_send: true });
     }
 
@@ -53,13 +54,14 @@ impl Shard {
             self.counters.packets_sent += 1;
         }
         let told = self.connections.get(id).is_some_and(|conn| !conn.out.is_empty());
-        self.end_connection(id, will);
+        self.end_connection(id, will, cause_of(reason));
         self.command(Command::Close { conn: id, after_send: told });
     }
 
     /// Takes everything from a connection but its unsent output; the shell is told by the caller.
-    pub(super) fn end_connection(&mut self, id: ConnId, will: Will) {
+    pub(super) fn end_connection(&mut self, id: ConnId, will: Will, cause: CloseCause) {
         self.finish_run();
+        self.counters.count_closed(cause);
         self.cancel_fetches(id.slot);
         let Some(conn) = self.connections.get_mut(id) else { return };
         conn.state = State::Closing;
@@ -80,6 +82,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.connection = NONE;
         self.connected -= 1;
+        if session.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_empty()) {
+            session.outgoing = None;
+        }
         let generation = session.generation;
         let expiry_s = session.expiry_s;
         if will == Will::Drop {
@@ -115,7 +120,7 @@ impl Shard {
         let Some(will) = session.will.take() else { return };
         let mut message = will.message;
         message.expires_at = will.expiry_s.map_or(NEVER, |seconds| self.now + u64::from(seconds) * 1_000);
-        self.counters.wills_sent += 1;
+        self.counters.wills_published += 1;
         self.publish_from_broker(&message.as_incoming(), index);
     }
 
@@ -129,7 +134,7 @@ impl Shard {
         }
         self.drop_subscriptions(index, &session.subscriptions);
         if let Some(mut outgoing) = session.outgoing.take() {
-            self.counters.dropped(crate::metrics::DropReason::NoSession, outgoing.queued() as u64 + u64::from(outgoing.in_flight()));
+            self.counters.count_dropped(DropReason::NoSession, outgoing.queued() as u64 + u64::from(outgoing.in_flight()));
             while let Some(held) = outgoing.take_held() {
                 self.settle(held.ticket, ReasonCode::SUCCESS);
             }
@@ -143,5 +148,18 @@ impl Shard {
         for id in all {
             self.disconnect(id, ReasonCode::SERVER_SHUTTING_DOWN, Will::Publish);
         }
+    }
+}
+
+/// The counter of a connection that we end for this reason.
+fn cause_of(reason: ReasonCode) -> CloseCause {
+    match reason {
+        ReasonCode::KEEP_ALIVE_TIMEOUT => CloseCause::KeepAliveTimeout,
+        ReasonCode::SESSION_TAKEN_OVER => CloseCause::TakenOver,
+        ReasonCode::SERVER_SHUTTING_DOWN => CloseCause::Shutdown,
+        ReasonCode::MAXIMUM_CONNECT_TIME => CloseCause::ConnectTimeout,
+        ReasonCode::PACKET_TOO_LARGE => CloseCause::PacketTooLarge,
+        ReasonCode::ADMINISTRATIVE_ACTION | ReasonCode::QUOTA_EXCEEDED => CloseCause::Administrative,
+        _ => CloseCause::ProtocolError,
     }
 }

@@ -54,8 +54,14 @@ impl Shard {
         } else {
             open.insert(owner_of(filter, self.shards));
         }
-        let fetch =
-            Fetch { id, filter: filter.into(), subscriber, open, asked: ShardSet::default(), seen: HashSet::with_hasher(FixedHasher::default()) };
+        let fetch = Fetch {
+            id,
+            filter: filter.into(),
+            subscriber,
+            open,
+            asked: ShardSet::default(),
+            seen: HashSet::with_hasher(FixedHasher::default()),
+        };
         let Some(conn) = self.connections.slot_mut(slot) else { return };
         conn.fetches.push(fetch);
         self.fetching.insert(id, slot);

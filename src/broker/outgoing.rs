@@ -109,12 +109,6 @@ impl Outgoing {
         ((index as usize) < self.window.len()).then_some(index as usize)
     }
 
-    /// The message in flight with this identifier.
-    pub fn get(&self, packet_id: u16) -> Option<&InFlight> {
-        let entry = &self.window[self.index(packet_id)?];
-        (!matches!(entry.stage, Stage::Done)).then_some(entry)
-    }
-
     /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over. Returns whether there was one at the expected stage.
     pub fn finish(&mut self, packet_id: u16, expected: impl Fn(&Stage) -> bool) -> bool {
         let Some(index) = self.index(packet_id) else { return false };

@@ -52,18 +52,38 @@ pub struct PeerOptions {
 pub enum PeerMessage {
     Publish(PeerPublish),
     /// The publish with this ticket has found its place, or was refused.
-    PublishDone { ticket: TicketId, code: ReasonCode },
-    Interest { number: u64, change: InterestChange },
+    PublishDone {
+        ticket: TicketId,
+        code: ReasonCode,
+    },
+    Interest {
+        number: u64,
+        change: InterestChange,
+    },
     /// All changes up to this number are applied.
-    InterestApplied { number: u64 },
+    InterestApplied {
+        number: u64,
+    },
     /// Give me the next retained messages that match (the first time: from the beginning).
-    RetainedRead { fetch: u32, filter: Box<str>, max: u32 },
+    RetainedRead {
+        fetch: u32,
+        filter: Box<str>,
+        max: u32,
+    },
     /// A retained message for a fetch.
-    RetainedItem { fetch: u32, message: PeerPublish },
+    RetainedItem {
+        fetch: u32,
+        message: PeerPublish,
+    },
     /// The end of one answer to `RetainedRead`.
-    RetainedSlice { fetch: u32, done: bool },
+    RetainedSlice {
+        fetch: u32,
+        done: bool,
+    },
     /// Nobody waits for the rest.
-    RetainedCancel { fetch: u32 },
+    RetainedCancel {
+        fetch: u32,
+    },
     /// Counters of a shard, for `$SYS`.
     Snapshot(Box<Snapshot>),
 }

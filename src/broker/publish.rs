@@ -12,13 +12,14 @@ use super::message::{Incoming, NEVER};
 use super::route::{Publisher, Settled};
 use super::session::{FixedHasher, Received};
 use super::shard::Shard;
+use super::timers::TimerKey;
 use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
 
 impl Shard {
     /// A PUBLISH from a client.
     #[inline]
     pub(super) fn on_publish(&mut self, id: ConnId, publish: &Publish<'_>) {
-        self.counters.publish_received[publish.qos as usize] += 1;
+        self.counters.publishes_received[publish.qos as usize] += 1;
         if publish.properties.raw.is_empty() {
             if publish.topic.is_empty() {
                 return self.refuse(id, DecodeError::protocol("PUBLISH with neither topic nor topic alias"));
@@ -132,9 +133,9 @@ impl Shard {
             // [MQTT-3.3.4-7]
             return self.refuse_with(id, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more publishes in flight than Receive Maximum allows");
         }
-        let number = self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
-        let answer =
-            AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos };
+        let number =
+            self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
+        let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos };
         match self.publish(incoming, Publisher { session, hold: !v5, answer }) {
             Settled::Now(code) => self.answer(answer, code),
             Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
@@ -174,6 +175,11 @@ impl Shard {
         if !conn.version.is_v5() && !conn.paused && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
             conn.paused = true;
             self.counters.publishers_paused += 1;
+            if let Some(timer) = conn.timer.take() {
+                self.wheel.cancel(timer);
+            }
+            let patience_ms = u64::from(self.limits.full_queue_patience_ms);
+            conn.timer = Some(self.wheel.schedule(self.now + patience_ms, TimerKey::Connection(id)));
         }
     }
 
@@ -189,7 +195,11 @@ impl Shard {
                     && let Some(session) = self.sessions.get_same(session, session_generation)
                 {
                     let received = session.received.get_or_insert_with(|| Box::new(HashMap::with_hasher(FixedHasher::default())));
-                    if code.is_error() { received.remove(&packet_id) } else { received.insert(packet_id, Received::Held) };
+                    if code.is_error() {
+                        received.remove(&packet_id)
+                    } else {
+                        received.insert(packet_id, Received::Held)
+                    };
                 }
                 self.answer_client(conn, number, code);
             }
@@ -273,4 +283,3 @@ impl Shard {
 pub(super) fn is_sys(topic: &str) -> bool {
     topic.starts_with("$SYS/") || topic == "$SYS"
 }
-

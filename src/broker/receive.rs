@@ -7,6 +7,7 @@ use super::connection::{Connection, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::shard::{Command, Shard};
+use super::timers::TimerKey;
 use crate::mqtt::frame::{self, FixedHeader};
 use crate::mqtt::{DecodeError, Packet, PacketType, ReasonCode, decode, decode_publish};
 
@@ -45,6 +46,12 @@ impl Shard {
         }
         conn.paused = false;
         conn.last_seen = self.now;
+        if let Some(timer) = conn.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if conn.patience_ms > 0 {
+            conn.timer = Some(self.wheel.schedule(self.now + u64::from(conn.patience_ms), TimerKey::Connection(id)));
+        }
         let bytes = std::mem::take(&mut conn.partial);
         self.consume(id, &bytes);
         self.finish_run();
@@ -183,7 +190,6 @@ impl Shard {
     /// What came is no valid packet, or not allowed here: a 5.0 client is told why, every client is disconnected [MQTT-4.13.1-1] [MQTT-4.8.0-1].
     pub(super) fn refuse(&mut self, id: ConnId, error: DecodeError) {
         self.finish_run();
-        self.counters.protocol_errors += 1;
         if let Some(conn) = self.connections.get(id) {
             tracing::debug!(slot = id.slot, peer = ?peer(conn), "protocol error: {error}");
         }

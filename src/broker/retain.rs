@@ -21,7 +21,7 @@ impl Shard {
         let full = known.is_none() && self.retained.len() >= self.limits.max_retained_messages as usize
             || self.retained_bytes - known.unwrap_or(0) + bytes > self.limits.max_retained_bytes;
         if full {
-            self.counters.dropped(DropReason::RetainedLimit, 1);
+            self.counters.count_dropped(DropReason::RetainedLimit, 1);
             return ReasonCode::QUOTA_EXCEEDED;
         }
         self.retained_bytes = self.retained_bytes - known.unwrap_or(0) + bytes;

@@ -17,7 +17,7 @@ use crate::mqtt::{QoS, ReasonCode};
 pub(super) const PEER_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Buffers that routing uses again and again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Scratch {
     pub matches: Matches,
     pub targets: Targets,
@@ -154,7 +154,7 @@ impl Shard {
     /// Routes a message that came in on this shard.
     pub(super) fn publish(&mut self, incoming: &Incoming<'_>, publisher: Publisher) -> Settled {
         if is_sys(incoming.topic) && publisher.session != NONE {
-            self.counters.dropped(DropReason::NotAuthorized, 1);
+            self.counters.count_dropped(DropReason::NotAuthorized, 1);
             return Settled::Now(if publisher.hold { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED });
         }
         let mut matches = std::mem::take(&mut self.scratch.matches);
@@ -207,7 +207,7 @@ impl Shard {
         let mut fingerprints = std::mem::take(&mut self.scratch.fingerprints);
         for shard in remote.iter() {
             if self.peers.waiting_bytes(shard) > PEER_LIMIT_BYTES {
-                self.counters.dropped(DropReason::PeerRingFull, u64::from(incoming.qos == QoS::AtMostOnce));
+                self.counters.count_dropped(DropReason::PeerRingFull, u64::from(incoming.qos == QoS::AtMostOnce));
                 code = ReasonCode::QUOTA_EXCEEDED;
                 continue;
             }
@@ -266,7 +266,8 @@ impl Shard {
         targets.resolve(&self.topics, matches, job.publisher.session);
         let mut message = None;
         for target in &targets.list {
-            let outcome = self.deliver_to(target.session, target.qos, target.retain_as_published, targets.ids(target), incoming, &mut message, job);
+            let outcome =
+                self.deliver_to(target.session, target.qos, target.retain_as_published, targets.ids(target), incoming, &mut message, job);
             code = worse(code, outcome);
         }
         self.scratch.targets = targets;

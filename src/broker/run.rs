@@ -7,12 +7,12 @@
 
 use std::rc::Rc;
 
+use super::acks::AnswerTo;
 use super::connection::NONE;
 use super::ids::ShardSet;
 use super::message::{Incoming, NEVER, remaining_s};
 use super::outbox::Chunk;
 use super::peer::{PeerMessage, PeerOptions};
-use super::acks::AnswerTo;
 use super::route::Publisher;
 use super::shard::Shard;
 use crate::metrics::DropReason;
@@ -94,7 +94,9 @@ impl Shard {
             }
             for target in &targets.list {
                 // QoS 0 is never stored for a session without a connection [MQTT-4.3.1-1].
-                let Some(slot) = self.sessions.get(target.session).map(|session| session.connection).filter(|&slot| slot != NONE) else { continue };
+                let Some(slot) = self.sessions.get(target.session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
+                    continue;
+                };
                 let v5 = self.connections.slot(slot).is_some_and(|conn| conn.version.is_v5());
                 if v5 { run.v5.slots.push(slot) } else { run.v3.slots.push(slot) }
             }
@@ -120,7 +122,7 @@ impl Shard {
         }
         for shard in self.run.remote.iter() {
             if self.peers.waiting_bytes(shard) > super::route::PEER_LIMIT_BYTES {
-                self.counters.dropped(DropReason::PeerRingFull, 1);
+                self.counters.count_dropped(DropReason::PeerRingFull, 1);
                 continue;
             }
             let batch = self.peers.to(shard);
@@ -154,7 +156,7 @@ impl Shard {
         for &slot in &encoded.slots {
             let Some(conn) = self.output(slot) else { continue };
             if conn.unsent() as u64 > allowed {
-                self.counters.dropped(DropReason::OutBufferFull, count);
+                self.counters.count_dropped(DropReason::OutBufferFull, count);
                 continue;
             }
             if encoded.largest > conn.max_packet_bytes as usize {
@@ -168,7 +170,7 @@ impl Shard {
             }
             delivered += count;
         }
-        self.counters.publish_sent[QoS::AtMostOnce as usize] += delivered;
+        self.counters.publishes_sent[QoS::AtMostOnce as usize] += delivered;
         self.counters.packets_sent += delivered;
         self.chunks.lend(&chunk);
     }
@@ -182,10 +184,10 @@ impl Shard {
             rest = after;
             if packet.len() <= conn.max_packet_bytes as usize {
                 conn.out.own().extend_from_slice(packet);
-                self.counters.publish_sent[0] += 1;
+                self.counters.publishes_sent[0] += 1;
                 self.counters.packets_sent += 1;
             } else {
-                self.counters.dropped(DropReason::PacketTooLargeForClient, 1);
+                self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
             }
         }
     }

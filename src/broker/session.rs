@@ -122,8 +122,7 @@ impl Sessions {
             received: None,
         }) as u32;
         let (slots, hasher) = (&self.slots, &self.hasher);
-        self.by_client_id
-            .insert_unique(hasher.hash_one(client_id), index, |&index| hasher.hash_one(&*slots[index as usize].client_id));
+        self.by_client_id.insert_unique(hasher.hash_one(client_id), index, |&index| hasher.hash_one(&*slots[index as usize].client_id));
         index
     }
 
@@ -152,10 +151,6 @@ impl Sessions {
 
     pub fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {

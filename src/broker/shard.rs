@@ -23,7 +23,7 @@ use super::timers::TimerKey;
 use super::topics::Topics;
 use super::wheel::Wheel;
 use crate::config::Limits;
-use crate::metrics::Counters;
+use crate::metrics::{CloseCause, Counters};
 
 /// What a shard must know of its surroundings.
 #[derive(Clone, Debug)]
@@ -50,7 +50,6 @@ pub enum Command {
 }
 
 /// The state of one shard.
-#[derive(Debug)]
 pub struct Shard {
     pub(super) id: ShardId,
     pub(super) shards: u16,
@@ -122,7 +121,7 @@ impl Shard {
             scratch: Scratch::default(),
             chunks: Chunks::default(),
             counters: Counters::default(),
-            sys: SysState::new(config.sys_interval_s, now),
+            sys: SysState::new(config.sys_interval_s, config.shards, now),
             assigned_ids: 0,
             seed: config.seed,
             commands: Vec::new(),
@@ -147,7 +146,7 @@ impl Shard {
     pub fn open(&mut self, now: u64, origin: Origin) -> Option<ConnId> {
         self.now = now;
         if self.connections.len() >= self.limits.max_connections as usize {
-            self.counters.connections_refused += 1;
+            self.counters.count_closed(CloseCause::TooManyConnections);
             return None;
         }
         let id = self.connections.open(origin, now);
@@ -160,10 +159,10 @@ impl Shard {
     }
 
     /// Nothing more will come from this connection: the peer closed it, or it broke. The shell still has to close the socket.
-    pub fn ended(&mut self, now: u64, id: ConnId) {
+    pub fn ended(&mut self, now: u64, id: ConnId, cause: CloseCause) {
         self.now = now;
         if self.connections.get(id).is_some_and(|conn| conn.state != State::Closing) {
-            self.end_connection(id, super::disconnect::Will::Publish);
+            self.end_connection(id, super::disconnect::Will::Publish, cause);
             self.commands.push(Command::Close { conn: id, after_send: false });
         }
         self.finish_run();
@@ -173,10 +172,9 @@ impl Shard {
     pub fn closed(&mut self, now: u64, id: ConnId) {
         self.now = now;
         if self.connections.get(id).is_some_and(|conn| conn.state != State::Closing) {
-            self.end_connection(id, super::disconnect::Will::Publish);
+            self.end_connection(id, super::disconnect::Will::Publish, CloseCause::SocketError);
         }
         if let Some(conn) = self.connections.remove(id) {
-            self.counters.connections_closed += 1;
             self.unsent = self.unsent.saturating_sub(u64::from(conn.in_driver) + u64::from(conn.accounted));
             self.recompute_allowed();
         }
@@ -189,7 +187,6 @@ impl Shard {
         if let Some(timer) = conn.timer {
             self.wheel.cancel(timer);
         }
-        self.counters.connections_moved += 1;
         Some((conn.origin.map_or(Origin { listener: 0, peer: None }, |origin| *origin), conn.partial))
     }
 
@@ -222,7 +219,7 @@ impl Shard {
 
     /// When the next timer is due, ms; waking earlier is harmless.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.wheel.next_deadline(self.now)
+        self.wheel.next_deadline()
     }
 
     /// What the shard has for another shard since it was last asked.

@@ -11,8 +11,14 @@ use crate::mqtt::ReasonCode;
 pub enum TimerKey {
     /// The deadline of CONNECT, later the keep-alive.
     Connection(ConnId),
-    SessionExpiry { session: u32, generation: u32 },
-    WillDelay { session: u32, generation: u32 },
+    SessionExpiry {
+        session: u32,
+        generation: u32,
+    },
+    WillDelay {
+        session: u32,
+        generation: u32,
+    },
     /// The next publication of `$SYS`.
     Sys,
 }
@@ -21,7 +27,9 @@ impl Shard {
     pub(super) fn fire_timers(&mut self) {
         let mut due = std::mem::take(&mut self.scratch.timers);
         due.clear();
-        self.wheel.advance(self.now, |key| due.push(key));
+        while let Some(key) = self.wheel.pop(self.now) {
+            due.push(key);
+        }
         for &key in &due {
             match key {
                 TimerKey::Connection(id) => self.on_connection_timer(id),
@@ -45,7 +53,6 @@ impl Shard {
         conn.timer = None;
         match conn.state {
             State::Opened => {
-                self.counters.connect_timeouts += 1;
                 self.disconnect(id, ReasonCode::MAXIMUM_CONNECT_TIME, Will::Publish);
             }
             State::Connected => {
@@ -61,7 +68,6 @@ impl Shard {
                     self.on_paused_too_long(id);
                 } else {
                     // One and a half times the keep-alive without a packet [MQTT-3.1.2-22] [MQTT-3.1.2-24].
-                    self.counters.keep_alive_timeouts += 1;
                     self.disconnect(id, ReasonCode::KEEP_ALIVE_TIMEOUT, Will::Publish);
                 }
             }
