@@ -142,6 +142,16 @@ impl Shard {
         self.id
     }
 
+    /// Connections that are open here.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether a connection has output that the shell has not taken yet.
+    pub fn has_output(&self, id: ConnId) -> bool {
+        self.connections.get(id).is_some_and(|conn| !conn.out.is_empty())
+    }
+
     /// A new connection. `None`: there is no room for one more; the shell closes the socket.
     pub fn open(&mut self, now: u64, origin: Origin) -> Option<ConnId> {
         self.now = now;
