@@ -220,6 +220,28 @@ impl History {
         false
     }
 
+    /// Whether all connections of a client after `earlier` (`None`: the first one), up to an accepted one, went on with one session. The client itself
+    /// cannot know, where a CONNACK got lost: it would take a session that it never saw for its own.
+    pub fn continues(&self, earlier: Option<SocketIx>, socket: SocketIx) -> bool {
+        let client = self.client_of(socket);
+        let accepted = self.records.iter().filter_map(|record| match record.event {
+            Event::Accepted { socket: other, .. } if self.client_of(other) == client => Some(other),
+            _ => None,
+        });
+        let mut after = earlier.is_none();
+        let mut resumed = true;
+        for other in accepted {
+            if after {
+                resumed &= self.resumes(other);
+            }
+            after |= earlier == Some(other);
+            if other == socket {
+                break;
+            }
+        }
+        resumed
+    }
+
     /// The client of a connection.
     pub fn client_of(&self, socket: SocketIx) -> ClientIx {
         self.connections[socket].client

@@ -143,9 +143,10 @@ impl Client {
         link.connected = true;
         self.forgetting = false;
         link.server_receive_maximum = receive_maximum.unwrap_or(u16::MAX);
+        let last = self.last_connected.replace(socket);
         // 3.1 does not say whether the session is there; its clients have to know.
-        let present = if self.version == Version::V31 { around.history.resumes(socket) } else { present };
-        if present {
+        let present = present || self.version == Version::V31;
+        if present && around.history.continues(last, socket) {
             self.resend(around);
         } else if !around.history.connections[socket].clean_start {
             self.flights.clear();

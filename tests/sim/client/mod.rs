@@ -92,6 +92,8 @@ pub struct Client {
     ghosts: Vec<Ghost>,
     /// A clean start was asked for and never confirmed: it is asked for until it is.
     forgetting: bool,
+    /// The last connection that was answered by CONNACK.
+    last_connected: Option<SocketIx>,
     /// Filters that it asked for once, to be unsubscribed some day.
     pub filters: Vec<String>,
     /// Never stalls, drops or leaves: what it sees, anybody could have seen.
@@ -109,6 +111,7 @@ impl Client {
             next_id: 0,
             ghosts: Vec::new(),
             forgetting: false,
+            last_connected: None,
             filters: Vec::new(),
             steady,
         }
