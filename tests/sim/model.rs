@@ -13,6 +13,8 @@ use crate::topics;
 /// One change of a subscription.
 #[derive(Clone, Debug)]
 pub struct Change {
+    socket: SocketIx,
+    packet_id: u16,
     /// The packet reached the shard at `from` and was worked off at `by` at the latest.
     pub from: Seq,
     pub by: Seq,
@@ -66,7 +68,6 @@ pub struct Model<'a> {
     pub receipts: Vec<Vec<(Seq, SocketIx, &'a Receipt)>>,
     /// Packet identifiers to messages, by connection.
     published: BTreeMap<(SocketIx, u16), MessageIx>,
-    asked: BTreeMap<(SocketIx, u16), Vec<String>>,
 }
 
 impl<'a> Model<'a> {
@@ -79,7 +80,6 @@ impl<'a> Model<'a> {
             accepted: vec![None; history.connections.len()],
             receipts: Vec::new(),
             published: BTreeMap::new(),
-            asked: BTreeMap::new(),
         };
         for (seq, _, event) in history.iter() {
             model.replay(seq, event);
@@ -136,16 +136,15 @@ impl<'a> Model<'a> {
         match self.history.sent(sent) {
             Sent::Publish { message, .. } => self.publications[*message].processed.push(seq),
             Sent::Subscribe { packet_id, entries } => {
-                self.asked.insert((socket, *packet_id), entries.iter().map(|entry| entry.filter.clone()).collect());
                 for entry in entries {
-                    let change = Change { from: seq, by, acked: None, entry: Some(entry.clone()) };
+                    let change = Change { socket, packet_id: *packet_id, from: seq, by, acked: None, entry: Some(entry.clone()) };
                     changes.entry(entry.filter.clone()).or_default().push(change);
                 }
             }
             Sent::Unsubscribe { packet_id, filters } => {
-                self.asked.insert((socket, *packet_id), filters.clone());
                 for filter in filters {
-                    changes.entry(filter.clone()).or_default().push(Change { from: seq, by, acked: None, entry: None });
+                    let change = Change { socket, packet_id: *packet_id, from: seq, by, acked: None, entry: None };
+                    changes.entry(filter.clone()).or_default().push(change);
                 }
             }
             _ => {}
@@ -166,10 +165,8 @@ impl<'a> Model<'a> {
 
     fn acknowledged(&mut self, seq: Seq, socket: SocketIx, packet_id: u16) {
         let Some(session) = self.session_of[socket] else { return };
-        for filter in self.asked.remove(&(socket, packet_id)).unwrap_or_default() {
-            // The oldest change of this filter that waits for an answer.
-            let changes = self.sessions[session].changes.entry(filter).or_default();
-            if let Some(change) = changes.iter_mut().filter(|change| change.acked.is_none()).next_back() {
+        for change in self.sessions[session].changes.values_mut().flatten() {
+            if change.socket == socket && change.packet_id == packet_id && change.acked.is_none() {
                 change.acked = Some(seq);
                 change.by = change.by.min(seq);
             }
