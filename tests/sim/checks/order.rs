@@ -19,9 +19,14 @@ pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
             if message.purpose == Purpose::Will || publication.refused > 0 || !seen.insert((at, receipt.qos)) {
                 continue;
             }
-            let Some(&published) = publication.processed.first() else { continue };
+            // Where a message was sent more than once, the first one may have come before the subscription.
+            let (Some(&first), Some(&published)) =
+                (publication.processed.first(), publication.processed.iter().rfind(|&&processed| processed < seq))
+            else {
+                continue;
+            };
             let key = (message.publisher, &message.topic, message.qos, receipt.qos);
-            let before = latest.insert(key, (published, at));
+            let before = latest.insert(key, (first, at));
             if let Some((earlier, other)) = before.filter(|&(earlier, _)| earlier > published) {
                 violations.push(Violation {
                     check: "order",
