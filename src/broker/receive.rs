@@ -41,7 +41,7 @@ impl Shard {
     /// Goes on with a connection that was paused.
     pub(super) fn resume(&mut self, id: ConnId) {
         let Some(conn) = self.connections.get_mut(id) else { return };
-        if !conn.paused || conn.state != State::Connected {
+        if !conn.paused || conn.state != State::Connected || conn.acks.as_ref().is_some_and(|acks| acks.withheld()) {
             return;
         }
         conn.paused = false;
