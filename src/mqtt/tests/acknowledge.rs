@@ -85,6 +85,15 @@ fn acknowledgements_on_the_wire_are_minimal() {
     }
 }
 
+#[test]
+fn properties_that_an_acknowledgement_cannot_carry_leave_no_trace() {
+    let properties = Properties { session_expiry: Some(1), ..Properties::default() };
+    let mut out = Vec::new();
+    encode::ack(&mut out, V5, PacketType::Puback, 1, ReasonCode::SUCCESS, &properties);
+    encode::ack(&mut out, V5, PacketType::Puback, 1, ReasonCode::NOT_AUTHORIZED, &properties);
+    assert_eq!(out, [0x40, 2, 0, 1, 0x40, 3, 0, 1, 0x87]);
+}
+
 /// [MQTT-3.14.1-1]
 #[test]
 fn disconnect_of_3_x_is_empty() {
