@@ -8,7 +8,8 @@
 //! Scheduling and cancelling are O(1): timers stand in one slab and are linked both ways. A timer costs 16 bytes and its key (24 with a
 //! u32) plus the slab's free room, which is used again and not given back. Nothing else allocates.
 //!
-//! A timer never fires early; it is handed out by the first [`Wheel::pop`] that is called one tick after its deadline or later.
+//! A timer never fires early; it is handed out by the first [`Wheel::pop`] that is called one tick after its deadline or later. A deadline of
+//! `u64::MAX` means never.
 
 /// Milliseconds that a timer may be late, beyond the lateness of the call.
 pub const TICK_MS: u64 = 64;
@@ -201,3 +202,6 @@ impl<K: Copy> Wheel<K> {
         self.len -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ mod remote;
 mod shared;
 mod subscriber;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod trie;
 
 use std::borrow::Cow;
