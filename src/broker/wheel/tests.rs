@@ -127,7 +127,7 @@ fn a_far_deadline_is_reached_in_few_wakes() {
     }
 }
 
-/// A handler that schedules for now does not keep the loop running.
+/// A handler that schedules for a time that has passed does not keep the loop running.
 #[test]
 fn a_timer_scheduled_while_handling_waits_for_the_next_tick() {
     let mut wheel = Wheel::new(0);
@@ -135,7 +135,7 @@ fn a_timer_scheduled_while_handling_waits_for_the_next_tick() {
     let mut fired = 0;
     while let Some(n) = wheel.pop(2_000) {
         fired += 1;
-        wheel.schedule(2_000, n + 1);
+        wheel.schedule(500, n + 1);
     }
     assert_eq!(fired, 1);
     assert_eq!(wheel.pop(2_000 + TICK_MS), Some(1));
@@ -180,4 +180,17 @@ fn a_full_wheel_allocates_nothing() {
         }
     });
     assert_eq!((used.count_total, wheel.len()), (0, 1_000));
+}
+
+/// A caller whose clock goes back gets nothing early and loses nothing.
+#[test]
+fn a_clock_that_goes_back_does_no_harm() {
+    let mut wheel = Wheel::new(0);
+    wheel.schedule(20_000, 'a');
+    assert_eq!(wheel.pop(10_000), None);
+    assert_eq!(wheel.pop(1_000), None);
+    wheel.schedule(5_000, 'b');
+    assert_eq!(wheel.pop(9_000), None);
+    assert_eq!(wheel.pop(10_000 + TICK_MS), Some('b'));
+    assert_eq!(wheel.pop(20_000 + TICK_MS), Some('a'));
 }
