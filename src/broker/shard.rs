@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use super::acks::Tickets;
 use super::connection::{Connections, Origin, State};
+use super::fetch::Fetch;
 use super::ids::{ConnId, ShardId};
 use super::interest::InterestState;
 use super::message::Chunks;
@@ -64,8 +65,8 @@ pub struct Shard {
     pub(super) retained_bytes: u64,
     /// Retained messages that other shards are reading, slice by slice.
     pub(super) cursors: HashMap<(ShardId, u32), Cursor, FixedHasher>,
-    /// Connections of this shard by the fetches that they have open.
-    pub(super) fetching: HashMap<u32, u32, FixedHasher>,
+    /// Subscriptions of this shard that wait for retained messages.
+    pub(super) fetching: HashMap<u32, Fetch, FixedHasher>,
     pub(super) next_fetch: u32,
     pub(super) tickets: Tickets,
     pub(super) wheel: Wheel<TimerKey>,
