@@ -48,6 +48,13 @@ pub struct Run {
     remote: ShardSet,
 }
 
+impl Run {
+    /// Forgets what was gathered: something went wrong in the middle.
+    pub(super) fn abandon(&mut self) {
+        *self = Run::default();
+    }
+}
+
 impl Shard {
     /// A QoS 0 publish without RETAIN.
     #[inline]

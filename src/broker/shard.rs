@@ -179,6 +179,13 @@ impl Shard {
         self.finish_run();
     }
 
+    /// The broker failed while it handled this connection: it is closed, the rest goes on.
+    pub fn abandon(&mut self, now: u64, id: ConnId) {
+        self.now = now;
+        self.run.abandon();
+        self.disconnect(id, crate::mqtt::ReasonCode::UNSPECIFIED_ERROR, super::disconnect::Will::Publish);
+    }
+
     /// The socket is closed, its slot free.
     pub fn closed(&mut self, now: u64, id: ConnId) {
         self.now = now;
