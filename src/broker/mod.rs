@@ -1,4 +1,48 @@
 //! The state of ONE shard: a synchronous object without I/O, clock, thread or `unsafe`.
+//!
+//! [`Shard`] is the only entry. Its handlers are spread over files by what they handle; each file is one `impl Shard`:
+//!
+//! ```text
+//! receive     bytes in, cut into packets        connect, disconnect   the life of a connection and of a session
+//! publish     from a client, and its acks       subscribe, interest   filters, here and on the other shards
+//! route, run  to everyone who wants it          retain, fetch         retained messages: the store, and reading it
+//! deliver     to one session                    timers, sys           what happens by itself
+//! batch       from another shard
+//! ```
+//!
+//! The rest are the parts of its state: connections, sessions, outgoing messages, acknowledgements, topics, retained messages, timers, output.
 
+mod acks;
+mod batch;
+mod connect;
+mod connection;
+mod deliver;
+mod disconnect;
+mod fetch;
+pub mod hash;
 pub mod ids;
+mod interest;
+mod message;
 pub mod outbox;
+mod outgoing;
+mod peer;
+mod publish;
+mod receive;
+mod retain;
+pub mod retained;
+mod route;
+mod run;
+mod session;
+mod shard;
+mod subscribe;
+mod sys;
+mod timers;
+pub mod topics;
+pub mod wheel;
+
+pub use connection::Origin;
+pub use ids::{ConnId, MAX_SHARDS, ShardId};
+pub use outbox::OutBatch;
+pub use peer::Batch;
+pub use session::home_of;
+pub use shard::{Command, Shard, ShardConfig};

@@ -37,6 +37,8 @@ pub struct Limits {
     pub max_queued_messages: u32,
     pub max_queued_bytes: u32,
     pub queue_full: QueueFull,
+    /// How long a 3.x publisher whose messages find no room is left waiting (unread) before it is disconnected.
+    pub full_queue_patience_ms: u32,
     /// Unsent output of one connection; QoS 0 messages beyond it are dropped and counted.
     pub out_buffer_bytes: u32,
     /// Unsent output of all connections of a shard. The more of it is used, the less one connection may hold.
@@ -73,6 +75,7 @@ impl Default for Limits {
             max_queued_messages: 10_000,
             max_queued_bytes: 64 * 1024 * 1024,
             queue_full: QueueFull::RejectNew,
+            full_queue_patience_ms: 20_000,
             out_buffer_bytes: 64 * 1024 * 1024,
             out_budget_bytes: 256 * 1024 * 1024,
             topic_alias_maximum: 64,

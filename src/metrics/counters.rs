@@ -80,6 +80,8 @@ values! {
         publishes_unmatched,
         /// Messages refused with a reason code that told the publisher so.
         publishes_refused,
+        /// Publishers of 3.x that were not read from for a while because their messages found no room.
+        publishers_paused,
         /// Wills published.
         wills_published,
         /// Sessions that ended because their expiry interval ran out.

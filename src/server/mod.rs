@@ -1,13 +1,83 @@
 //! The I/O shell: one pinned thread runs one shard.
+//!
+//! - [`driver`]: sockets over io_uring or epoll, behind one seam; and the bell that wakes a sleeping shard.
+//! - `shell`: the loop of a shard; `socket`: listeners and socket options; `threads`: the threads of the shards, and what they are made of.
+//! - `signals`, `notify`, `log`: the process and its surroundings.
 
+#[allow(unsafe_code)]
+pub mod driver;
 pub mod log;
 pub mod notify;
+mod shell;
 pub mod signals;
+mod socket;
+mod threads;
+
+use std::sync::Arc;
+
+use crossbeam_channel::{RecvTimeoutError, unbounded};
+
+use self::notify::Notifier;
+use self::shell::Request;
+use self::signals::Signal;
+use self::threads::Shards;
+use crate::config::{Config, reloadable};
 
 /// Runs the broker until a signal stops it. `reload` gives the configuration anew on SIGHUP.
 ///
 /// # Errors
 /// What kept the broker from starting, for the person who started it.
-pub fn run(_config: crate::config::Config, _reload: Box<dyn Fn() -> Result<crate::config::Config, String> + Send>) -> Result<(), String> {
-    Err("not built yet".to_owned())
+pub fn run(config: Config, reload: Box<dyn Fn() -> Result<Config, String> + Send>) -> Result<(), String> {
+    let notifier = Notifier::from_env();
+    let (sender, signals) = unbounded();
+    signals::watch(move |signal| _ = sender.send(signal)).map_err(|error| format!("cannot handle signals: {error}"))?;
+    let mut config = config;
+    let shards = Shards::start(&config)?;
+    let summary = shards.summary();
+    println!("{summary}");
+    notifier.ready(&summary);
+    let pulse = notifier.alive_interval().unwrap_or(std::time::Duration::from_secs(3_600));
+    loop {
+        match signals.recv_timeout(pulse) {
+            Ok(Signal::Reload) => {
+                notifier.reloading();
+                reload_config(&mut config, &reload, &shards);
+                notifier.ready(&summary);
+            }
+            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => notifier.alive(),
+        }
+        if shards.any_ended() {
+            break;
+        }
+    }
+    notifier.stopping();
+    tracing::info!("stopping");
+    shards.stop()
+}
+
+/// Applies what may change while running; all of it, or, with a reason in the log, nothing.
+fn reload_config(config: &mut Config, reload: &dyn Fn() -> Result<Config, String>, shards: &Shards) {
+    let new = match reload() {
+        Ok(new) => new,
+        Err(error) => return tracing::error!("reload refused, nothing changed: {error}"),
+    };
+    let changes = match reloadable(config, &new) {
+        Ok(changes) => changes,
+        Err(reasons) => return tracing::error!("reload refused, nothing changed: {}", reasons.join("; ")),
+    };
+    if changes.is_empty() {
+        return tracing::info!("reload: nothing differs");
+    }
+    if let Some(level) = changes.log_level {
+        log::set_level(level);
+    }
+    if let Some(limits) = changes.limits {
+        shards.request(&Request::Limits(Arc::new(limits)));
+    }
+    if let Some(interval_s) = changes.sys_interval_s {
+        shards.request(&Request::SysInterval(interval_s));
+    }
+    tracing::info!("reloaded: {}", changes.described.join(", "));
+    *config = new;
 }

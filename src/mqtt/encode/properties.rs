@@ -16,16 +16,23 @@ impl Properties<'_> {
         self.encode_allowed(property::WILL, out);
     }
 
+    /// Appends, without a length, what a message carries on to its subscribers: for a will, which comes in as properties of CONNECT.
+    pub fn encode_forward(&self, out: &mut Vec<u8>) {
+        Properties { message_expiry: None, subscription_id: None, topic_alias: None, ..*self }.encode_block(property::PUBLISH, out);
+    }
+
     fn encode_allowed(&self, allowed: Set, out: &mut Vec<u8>) {
-        with_length(out, |out| {
-            let mut block = Block { out, allowed };
-            block.message(self);
-            block.connection(self);
-            block.texts(self);
-            if allowed.contains(property::USER) {
-                super::super::UserProperties::encode(self.user.iter(), block.out);
-            }
-        });
+        with_length(out, |out| self.encode_block(allowed, out));
+    }
+
+    fn encode_block(&self, allowed: Set, out: &mut Vec<u8>) {
+        let mut block = Block { out, allowed };
+        block.message(self);
+        block.connection(self);
+        block.texts(self);
+        if allowed.contains(property::USER) {
+            super::super::UserProperties::encode(self.user.iter(), block.out);
+        }
     }
 }
 

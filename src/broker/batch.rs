@@ -1,0 +1,39 @@
+//! A batch of another shard, message by message, in the order in which it was written.
+
+use super::ids::ShardId;
+use super::peer::{Batch, PeerMessage};
+use super::shard::Shard;
+
+impl Shard {
+    pub(super) fn on_batch(&mut self, from: ShardId, batch: &Batch) {
+        let mut applied = None;
+        for message in &batch.messages {
+            if let PeerMessage::Publish(publish) = message {
+                self.counters.peer_messages_received += 1;
+                self.on_peer_publish(from, publish, batch);
+                continue;
+            }
+            self.finish_run();
+            match message {
+                PeerMessage::Publish(_) => {}
+                PeerMessage::PublishDone { ticket, code } => self.settle(*ticket, *code),
+                PeerMessage::Interest { number, change } => {
+                    self.topics.apply(from, change);
+                    applied = Some(*number);
+                }
+                PeerMessage::InterestApplied { number } => self.on_interest_applied(from, *number),
+                PeerMessage::RetainedRead { fetch, filter, max } => self.on_retained_read(from, *fetch, filter, *max),
+                PeerMessage::RetainedItem { fetch, message } => self.on_retained_item(*fetch, message, batch),
+                PeerMessage::RetainedSlice { fetch, done } => self.on_retained_slice(from, *fetch, *done),
+                PeerMessage::RetainedCancel { fetch } => {
+                    self.cursors.remove(&(from, *fetch));
+                }
+                PeerMessage::Snapshot(snapshot) => self.on_snapshot(from, snapshot),
+            }
+        }
+        // One answer for all changes of a batch.
+        if let Some(number) = applied {
+            self.peers.to(from).messages.push(PeerMessage::InterestApplied { number });
+        }
+    }
+}

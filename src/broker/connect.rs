@@ -1,0 +1,256 @@
+//! CONNECT: from a stranger to a session, on whatever shard the session lives.
+
+use super::connection::{NONE, State};
+use super::disconnect::{FOREVER_S, Will as Last};
+use super::ids::ConnId;
+use super::message::{Incoming, NEVER};
+use super::session::{Will, home_of};
+use super::shard::{Command, Shard};
+use super::timers::TimerKey;
+use crate::metrics::CloseCause;
+use crate::mqtt::{Connect, ConnectError, Properties, ReasonCode, TopicName, Version, decode_connect, encode};
+
+impl Shard {
+    /// The first packet of a connection; `packet` is all of it, `body` what follows the fixed header.
+    pub(super) fn on_connect(&mut self, id: ConnId, packet: &[u8], body: &[u8]) {
+        let connect = match decode_connect(body) {
+            Ok(connect) => connect,
+            Err(error) => return self.refuse_undecoded(id, error),
+        };
+        if let Some(conn) = self.connections.get_mut(id) {
+            conn.version = connect.version;
+        }
+        if let Err(code) = self.check_connect(&connect) {
+            return self.refuse_connect(id, code);
+        }
+        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let home = home_of(client_id, self.shards);
+        if home != self.id {
+            // The whole packet moves along: its home decodes it anew, as if it had come there in the first place.
+            if let Some(conn) = self.connections.get_mut(id) {
+                conn.state = State::Moving;
+                conn.partial = packet.to_vec();
+            }
+            return self.command(Command::HandOff { conn: id, to: home });
+        }
+        self.accept(id, &connect, client_id, assigned.as_deref());
+    }
+
+    fn refuse_undecoded(&mut self, id: ConnId, error: ConnectError) {
+        match error {
+            // [MQTT-3.1.2-1]
+            ConnectError::ProtocolName => {}
+            // [MQTT-3.1.2-2]
+            ConnectError::UnsupportedLevel { level } => {
+                let (version, code) =
+                    if level > 4 { (Version::V5, ReasonCode::UNSUPPORTED_PROTOCOL_VERSION.0) } else { (Version::V311, 1) };
+                self.send_connack(id, version, false, code, &Properties::default());
+            }
+            ConnectError::Invalid { error, version: Some(Version::V5) } => {
+                self.send_connack(id, Version::V5, false, error.reason.0, &Properties::default());
+            }
+            ConnectError::Invalid { .. } => {}
+        }
+        tracing::debug!(slot = id.slot, "CONNECT refused: {error}");
+        self.end_refused(id);
+    }
+
+    /// Refuses with a code of 5.0, put into the words of the client's version [MQTT-3.2.2-4] [MQTT-3.2.2-5].
+    fn refuse_connect(&mut self, id: ConnId, code: ReasonCode) {
+        let Some(version) = self.connections.get(id).map(|conn| conn.version) else { return };
+        let code = match (version, code) {
+            (Version::V5, code) => Some(code.0),
+            (_, ReasonCode::CLIENT_ID_NOT_VALID) => Some(2),
+            (_, ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY | ReasonCode::QUOTA_EXCEEDED) => Some(3),
+            (_, ReasonCode::BAD_USER_NAME_OR_PASSWORD) => Some(4),
+            (_, ReasonCode::NOT_AUTHORIZED) => Some(5),
+            // 3.x has no code for the rest: closed without CONNACK [MQTT-3.2.2-6].
+            _ => None,
+        };
+        if let Some(code) = code {
+            self.send_connack(id, version, false, code, &Properties::default());
+        }
+        self.end_refused(id);
+    }
+
+    fn end_refused(&mut self, id: ConnId) {
+        self.counters.connects_refused += 1;
+        let told = self.connections.get(id).is_some_and(|conn| !conn.out.is_empty());
+        self.end_connection(id, Last::Drop, CloseCause::ConnectRefused);
+        self.command(Command::Close { conn: id, after_send: told });
+    }
+
+    fn send_connack(&mut self, id: ConnId, version: Version, session_present: bool, code: u8, properties: &Properties<'_>) {
+        if let Some(conn) = self.output(id.slot) {
+            encode::connack(conn.out.own(), version, session_present, code, properties);
+            self.counters.packets_sent += 1;
+        }
+    }
+
+    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        if connect.properties.auth_method.is_some() {
+            // [MQTT-4.12.0-1]
+            return Err(ReasonCode::BAD_AUTHENTICATION_METHOD);
+        }
+        if connect.client_id.is_empty() && (connect.version == Version::V31 || connect.version == Version::V311 && !connect.clean_start) {
+            // [MQTT-3.1.3-7] [MQTT-3.1.3-8]
+            return Err(ReasonCode::CLIENT_ID_NOT_VALID);
+        }
+        if connect.client_id.len() > usize::from(self.limits.max_client_id_bytes) {
+            return Err(ReasonCode::CLIENT_ID_NOT_VALID);
+        }
+        if let Some(will) = &connect.will {
+            if TopicName::new(will.topic).is_err() || !self.topic_within_limits(will.topic) {
+                return Err(ReasonCode::TOPIC_NAME_INVALID);
+            }
+            if super::publish::is_sys(will.topic) {
+                return Err(ReasonCode::NOT_AUTHORIZED);
+            }
+        }
+        Ok(())
+    }
+
+    /// A client identifier that no other client has and whose home is this shard [MQTT-3.1.3-6] [MQTT-3.2.2-16].
+    fn assign_client_id(&mut self) -> String {
+        loop {
+            self.assigned_ids += 1;
+            let unique = self.seed ^ (u64::from(self.id.0) << 48) ^ self.assigned_ids.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let client_id = format!("auto-{unique:016x}");
+            if home_of(&client_id, self.shards) == self.id && self.sessions.find(&client_id).is_none() {
+                return client_id;
+            }
+        }
+    }
+
+    fn accept(&mut self, id: ConnId, connect: &Connect<'_>, client_id: &str, assigned: Option<&str>) {
+        let (session, present) = self.open_session(client_id, connect);
+        let keep_alive_s = self.granted_keep_alive(connect);
+        self.attach(id, session, connect, keep_alive_s);
+        self.counters.connects_accepted += 1;
+        let expiry_s = self.sessions.get(session).map_or(0, |session| session.expiry_s);
+        let properties = self.connack_properties(connect, assigned, expiry_s, keep_alive_s);
+        // [MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+        self.send_connack(id, connect.version, present, 0, &properties);
+        if present {
+            if let Some(outgoing) = self.sessions.get_mut(session).and_then(|session| session.outgoing.as_mut()) {
+                outgoing.rewind();
+            }
+            self.send_waiting(id.slot);
+        }
+    }
+
+    /// Finds or makes the session; whoever had it before is told to go [MQTT-3.1.4-2] [MQTT-3.1.4-3].
+    fn open_session(&mut self, client_id: &str, connect: &Connect<'_>) -> (u32, bool) {
+        if let Some(index) = self.sessions.find(client_id) {
+            self.take_over(index, connect.clean_start);
+        }
+        let (index, present) = match self.sessions.find(client_id) {
+            Some(index) => (index, true),
+            None => (self.sessions.insert(client_id, connect.version), false),
+        };
+        let expiry_s = match connect.version {
+            Version::V5 => connect.properties.session_expiry.unwrap_or(0).min(self.limits.max_session_expiry_s),
+            // [MQTT-3.1.2-6]
+            _ if connect.clean_start => 0,
+            _ => self.limits.v3_session_expiry_s,
+        };
+        let will = connect.will.as_ref().map(|will| Box::new(self.will(will)));
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.version = connect.version;
+            session.expiry_s = expiry_s;
+            session.will = will;
+            for timer in [session.expiry_timer.take(), session.will_timer.take()].into_iter().flatten() {
+                self.wheel.cancel(timer);
+            }
+        }
+        (index, present)
+    }
+
+    /// Ends what the new connection replaces: the old connection, and with clean start the old session.
+    fn take_over(&mut self, index: u32, clean_start: bool) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        if session.is_connected() {
+            let delayed = session.will.as_ref().is_some_and(|will| will.delay_s > 0);
+            let slot = session.connection;
+            // The old connection ends without DISCONNECT from its client: its will is due, unless a delay lets the new connection come first.
+            let will = if delayed && !clean_start { Last::Drop } else { Last::Publish };
+            // The session must survive the end of its connection, whatever its expiry was.
+            let expiry_s = std::mem::replace(&mut session.expiry_s, FOREVER_S);
+            if let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation) {
+                self.disconnect(ConnId { slot, generation }, ReasonCode::SESSION_TAKEN_OVER, will);
+            }
+            if let Some(session) = self.sessions.get_mut(index) {
+                session.expiry_s = expiry_s;
+            }
+        }
+        let ended = self.sessions.get(index).is_some_and(|session| session.expiry_s == 0 && session.expiry_timer.is_none());
+        if clean_start || ended {
+            // [MQTT-3.1.2-4] [MQTT-3.1.2-6]
+            self.end_session(index);
+        } else if let Some(session) = self.sessions.get_mut(index) {
+            // A delayed will is not sent when the session is resumed in time [MQTT-3.1.3-9].
+            session.will = None;
+        }
+    }
+
+    fn will(&mut self, will: &crate::mqtt::Will<'_>) -> Will {
+        let mut forward = Vec::new();
+        will.properties.encode_forward(&mut forward);
+        let incoming =
+            Incoming { topic: will.topic, payload: will.payload, forward: &forward, qos: will.qos, retain: will.retain, expires_at: NEVER };
+        Will { message: incoming.to_message(), expiry_s: will.properties.message_expiry, delay_s: will.properties.will_delay.unwrap_or(0) }
+    }
+
+    /// The keep-alive that holds: the client's, within our limit; 0 for none.
+    fn granted_keep_alive(&self, connect: &Connect<'_>) -> u16 {
+        let maximum = self.limits.max_keep_alive_s;
+        match connect.keep_alive {
+            asked if maximum == u16::MAX || !connect.version.is_v5() => asked,
+            0 => maximum,
+            asked => asked.min(maximum),
+        }
+    }
+
+    fn attach(&mut self, id: ConnId, session: u32, connect: &Connect<'_>, keep_alive_s: u16) {
+        let properties = &connect.properties;
+        let Some(conn) = self.connections.get_mut(id) else { return };
+        conn.state = State::Connected;
+        conn.session = session;
+        // [MQTT-3.3.4-9]
+        conn.window = self.limits.max_inflight.min(properties.receive_maximum.unwrap_or(u16::MAX));
+        conn.max_packet_bytes = properties.maximum_packet_size.unwrap_or(u32::MAX);
+        conn.problem_info = properties.request_problem.unwrap_or(true);
+        conn.patience_ms = u32::from(keep_alive_s) * 1_500;
+        conn.last_seen = self.now;
+        if let Some(timer) = conn.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if conn.patience_ms > 0 {
+            conn.timer = Some(self.wheel.schedule(self.now + u64::from(conn.patience_ms), TimerKey::Connection(id)));
+        }
+        if let Some(session) = self.sessions.get_mut(session) {
+            debug_assert_eq!(session.connection, NONE);
+            session.connection = id.slot;
+            self.connected += 1;
+        }
+    }
+
+    /// What the client has to know: its identifier if we chose it, and every limit that is not the standard's default.
+    fn connack_properties<'a>(&self, connect: &Connect<'_>, assigned: Option<&'a str>, expiry_s: u32, keep_alive_s: u16) -> Properties<'a> {
+        if !connect.version.is_v5() {
+            return Properties::default();
+        }
+        let limits = &self.limits;
+        Properties {
+            session_expiry: (connect.properties.session_expiry.unwrap_or(0) != expiry_s).then_some(expiry_s),
+            receive_maximum: (limits.receive_maximum != u16::MAX).then_some(limits.receive_maximum),
+            maximum_packet_size: Some(limits.max_packet_bytes),
+            topic_alias_maximum: (limits.topic_alias_maximum > 0).then_some(limits.topic_alias_maximum),
+            assigned_client_id: assigned,
+            // [MQTT-3.1.2-21] [MQTT-3.2.2-21]
+            server_keep_alive: (connect.keep_alive != keep_alive_s).then_some(keep_alive_s),
+            ..Properties::default()
+        }
+    }
+}

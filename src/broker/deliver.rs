@@ -1,0 +1,239 @@
+//! A message to one session: sent at once, queued, held, or dropped with a reason; and the acknowledgements of the subscriber.
+
+use super::acks::TicketId;
+use super::connection::{NONE, State};
+use super::ids::ConnId;
+use super::message::{Delivery, Incoming, Transmission, remaining_s};
+use super::outgoing::{Held, InFlight, Outgoing, Stage};
+use super::route::Job;
+use super::shard::Shard;
+use crate::config::{Limits, QueueFull};
+use crate::metrics::DropReason;
+use crate::mqtt::{Ack, PacketType, Properties, PublishOut, QoS, ReasonCode, encode};
+
+impl Shard {
+    /// QoS 0: into the client's output if it is connected and has room; never stored [MQTT-4.3.1-1].
+    pub(super) fn deliver_at_most_once(&mut self, session: u32, incoming: &Incoming<'_>, retain: bool, subscription_ids: &[u32]) {
+        let Some(slot) = self.sessions.get(session).map(|session| session.connection).filter(|&slot| slot != NONE) else { return };
+        let (now, allowed) = (self.now, self.allowed_unsent);
+        let Some(conn) = self.output(slot) else { return };
+        if conn.unsent() as u64 > allowed {
+            return self.counters.count_dropped(DropReason::OutBufferFull, 1);
+        }
+        let packet = PublishOut {
+            retain,
+            forward: incoming.forward,
+            message_expiry: remaining_s(incoming.expires_at, now),
+            subscription_ids,
+            ..PublishOut::new(incoming.topic, incoming.payload)
+        };
+        if conn.max_packet_bytes != u32::MAX && encode::publish_len(conn.version, &packet) > conn.max_packet_bytes as usize {
+            // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+            return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+        }
+        encode::publish(conn.out.own(), conn.version, &packet);
+        self.counters.packets_sent += 1;
+        self.counters.publishes_sent[0] += 1;
+    }
+
+    /// Any QoS, for a message that is owned already.
+    pub(super) fn deliver(&mut self, session: u32, delivery: Delivery, job: Option<&mut Job>) -> ReasonCode {
+        if delivery.qos != QoS::AtMostOnce {
+            return self.deliver_acknowledged(session, delivery, job);
+        }
+        self.deliver_at_most_once(session, &delivery.message.as_incoming(), delivery.retain, &delivery.subscription_ids);
+        ReasonCode::SUCCESS
+    }
+
+    /// QoS 1 and 2: sent if the window is open, else queued. An error says that the queue is full and the message was not taken.
+    pub(super) fn deliver_acknowledged(&mut self, index: u32, delivery: Delivery, job: Option<&mut Job>) -> ReasonCode {
+        let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
+        let slot = session.connection;
+        if session.outgoing().queued() == 0 && slot != NONE && self.may_start(index, slot) {
+            self.start(index, slot, delivery);
+            return ReasonCode::SUCCESS;
+        }
+        let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
+        let outgoing = session.outgoing();
+        if queue_has_room(&self.limits, outgoing, &delivery) {
+            outgoing.enqueue(delivery);
+            return ReasonCode::SUCCESS;
+        }
+        if self.limits.queue_full == QueueFull::DropOldest {
+            self.drop_oldest(index, delivery);
+            return ReasonCode::SUCCESS;
+        }
+        let Some(job) = job.filter(|job| job.holds()) else {
+            self.counters.publishes_refused += 1;
+            return ReasonCode::QUOTA_EXCEEDED;
+        };
+        if outgoing.held() >= self.limits.max_queued_messages as usize {
+            self.counters.publishes_refused += 1;
+            return ReasonCode::QUOTA_EXCEEDED;
+        }
+        let ticket: TicketId = job.wait(&mut self.tickets);
+        outgoing.hold(Held { delivery, ticket });
+        ReasonCode::SUCCESS
+    }
+
+    fn drop_oldest(&mut self, index: u32, delivery: Delivery) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let outgoing = session.outgoing();
+        while !queue_has_room(&self.limits, outgoing, &delivery) && outgoing.dequeue().is_some() {
+            self.counters.count_dropped(DropReason::QueueFull, 1);
+        }
+        outgoing.enqueue(delivery);
+    }
+
+    /// Whether a connection can take one more QoS 1 or 2 message now.
+    fn may_start(&self, index: u32, slot: u32) -> bool {
+        let Some(conn) = self.connections.slot(slot) else { return false };
+        let Some(outgoing) = self.sessions.get(index).and_then(|session| session.outgoing.as_ref()) else { return false };
+        conn.state == State::Connected && conn.unsent() as u64 <= self.allowed_unsent && outgoing.window_open(conn.window)
+    }
+
+    /// Sends a message for the first time. The caller has seen that it may start.
+    fn start(&mut self, index: u32, slot: u32, delivery: Delivery) {
+        let now = self.now;
+        if self.output(slot).is_none() {
+            return;
+        }
+        let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
+        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes };
+        if !delivery.fits(to) {
+            // As if it had been sent and acknowledged [MQTT-3.1.2-25].
+            return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+        }
+        let outgoing = session.outgoing();
+        to.packet_id = outgoing.next_id();
+        delivery.encode(&mut conn.out, to);
+        self.counters.publishes_sent[delivery.qos as usize] += 1;
+        self.counters.packets_sent += 1;
+        outgoing.start(delivery);
+    }
+
+    /// Sends what waits for a connection, as far as its window and its output have room: first what has to be sent again, then the queue.
+    pub(super) fn send_waiting(&mut self, slot: u32) {
+        let Some(index) = self.connections.slot(slot).map(|conn| conn.session) else { return };
+        if self.sessions.get(index).is_none_or(|session| session.outgoing.is_none()) {
+            return;
+        }
+        while self.resend_next(index, slot) {}
+        while self.may_start(index, slot) {
+            let Some(delivery) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { break };
+            if delivery.message.expires_at <= self.now {
+                // [MQTT-3.3.2-5]
+                self.counters.count_dropped(DropReason::Expired, 1);
+                continue;
+            }
+            self.start(index, slot, delivery);
+        }
+        self.take_held(index);
+    }
+
+    /// Sends the next message again that the last connection left unfinished [MQTT-4.4.0-1]; false when there is none or no room.
+    fn resend_next(&mut self, index: u32, slot: u32) -> bool {
+        let (now, allowed) = (self.now, self.allowed_unsent);
+        let Some(conn) = self.output(slot) else { return false };
+        if conn.unsent() as u64 > allowed || conn.state != State::Connected {
+            return false;
+        }
+        let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return false };
+        let Some((packet_id, entry)) = session.outgoing().next_resend(conn.window) else { return false };
+        let to = Transmission {
+            version: conn.version,
+            packet_id,
+            // [MQTT-3.3.1-1]
+            dup: true,
+            now,
+            max_packet_bytes: conn.max_packet_bytes,
+        };
+        if resend(entry, to, &mut conn.out) {
+            self.counters.packets_sent += 1;
+        } else {
+            // Too large for what the client allows now: as if it had been sent and acknowledged [MQTT-3.1.2-25].
+            session.outgoing().finish(packet_id, |_| true);
+            self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+        }
+        true
+    }
+
+    /// Moves messages that were held into the queue as it gets room, and lets their publishers be answered.
+    fn take_held(&mut self, index: u32) {
+        loop {
+            let Some(session) = self.sessions.get_mut(index) else { return };
+            let slot = session.connection;
+            let outgoing = session.outgoing();
+            if outgoing.held() == 0 || outgoing.queued() >= self.limits.max_queued_messages as usize {
+                return;
+            }
+            let Some(Held { delivery, ticket }) = outgoing.take_held() else { return };
+            if outgoing.queued() == 0 && slot != NONE && self.may_start(index, slot) {
+                self.start(index, slot, delivery);
+            } else if let Some(session) = self.sessions.get_mut(index) {
+                session.outgoing().enqueue(delivery);
+            }
+            self.settle(ticket, ReasonCode::SUCCESS);
+        }
+    }
+
+    /// PUBACK: a QoS 1 message has arrived.
+    pub(super) fn on_puback(&mut self, id: ConnId, ack: &Ack<'_>) {
+        self.finish_delivery(id, ack.packet_id, |stage| matches!(stage, Stage::Published(delivery) if delivery.qos == QoS::AtLeastOnce));
+    }
+
+    /// PUBCOMP: a QoS 2 message has arrived, exactly once.
+    pub(super) fn on_pubcomp(&mut self, id: ConnId, ack: &Ack<'_>) {
+        self.finish_delivery(id, ack.packet_id, |stage| matches!(stage, Stage::Released));
+    }
+
+    /// PUBREC: the client has the QoS 2 message; from now on only PUBREL is sent [MQTT-4.3.3-4] [MQTT-4.3.3-5].
+    pub(super) fn on_pubrec(&mut self, id: ConnId, ack: &Ack<'_>) {
+        let Some(index) = self.session_of(id) else { return };
+        if ack.reason.is_error() {
+            // The client refuses it: the exchange is over [MQTT-4.3.3-4].
+            return self.finish_delivery(
+                id,
+                ack.packet_id,
+                |stage| matches!(stage, Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce),
+            );
+        }
+        let known = self
+            .sessions
+            .get_mut(index)
+            .and_then(|session| session.outgoing.as_mut())
+            .is_some_and(|outgoing| outgoing.release(ack.packet_id));
+        let code = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
+        if let Some(conn) = self.output(id.slot) {
+            encode::ack(conn.out.own(), conn.version, PacketType::Pubrel, ack.packet_id, code, &Properties::default());
+            self.counters.packets_sent += 1;
+        }
+    }
+
+    fn finish_delivery(&mut self, id: ConnId, packet_id: u16, expected: impl Fn(&Stage) -> bool) {
+        let Some(index) = self.session_of(id) else { return };
+        let Some(outgoing) = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut()) else { return };
+        if outgoing.finish(packet_id, expected) {
+            self.send_waiting(id.slot);
+            self.continue_fetches(id.slot);
+        }
+    }
+}
+
+fn queue_has_room(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
+    outgoing.queued() < limits.max_queued_messages as usize
+        && (outgoing.queued() == 0 || outgoing.queued_bytes() + u64::from(delivery.message.bytes()) <= u64::from(limits.max_queued_bytes))
+}
+
+/// Appends the packet of an unfinished exchange; false if the client would not take it.
+fn resend(entry: &InFlight, to: Transmission, out: &mut super::outbox::OutBatch) -> bool {
+    match &entry.stage {
+        Stage::Published(delivery) if !delivery.fits(to) => return false,
+        Stage::Published(delivery) => delivery.encode(out, to),
+        Stage::Released => {
+            encode::ack(out.own(), to.version, PacketType::Pubrel, to.packet_id, ReasonCode::SUCCESS, &Properties::default());
+        }
+        Stage::Done => {}
+    }
+    true
+}

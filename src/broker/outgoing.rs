@@ -1,0 +1,185 @@
+//! The QoS 1 and 2 messages on their way to one session: what is in flight, what waits, and whose acknowledgement waits with it.
+//!
+//! Packet identifiers are given in sequence, so the window is a deque that is indexed by identifier: sending, acknowledging and resuming are O(1) a
+//! message. The window and the queue are bounded by the caller's limits; this file only keeps the order [MQTT-4.6.0-1] [MQTT-4.6.0-5].
+
+use std::collections::VecDeque;
+
+use super::acks::TicketId;
+use super::message::Delivery;
+use crate::mqtt::QoS;
+
+/// How far the exchange of an in-flight message has come.
+#[derive(Debug)]
+pub enum Stage {
+    /// PUBLISH sent (or to be sent again), PUBACK or PUBREC outstanding.
+    Published(Delivery),
+    /// PUBREC received, PUBREL sent (or to be sent again), PUBCOMP outstanding.
+    Released,
+    /// Finished; stands only until those before it are finished too.
+    Done,
+}
+
+/// One message of the window.
+#[derive(Debug)]
+pub struct InFlight {
+    pub stage: Stage,
+}
+
+/// A message that found the queue full, of a publisher that cannot be told so: it waits, and its acknowledgement with it.
+#[derive(Debug)]
+pub struct Held {
+    pub delivery: Delivery,
+    pub ticket: TicketId,
+}
+
+/// Window, queue and held messages of one session.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    window: VecDeque<InFlight>,
+    /// Packet identifier of the window's front.
+    front_id: u16,
+    /// Messages of the window that are not done.
+    unfinished: u32,
+    /// Entries of the window from here on were not sent on the present connection.
+    resend_at: usize,
+    /// Unfinished messages that were sent on the present connection.
+    under_way: u32,
+    queue: VecDeque<Delivery>,
+    queued_bytes: u64,
+    held: VecDeque<Held>,
+}
+
+/// Identifiers run from 1 to 65,535.
+const IDS: u32 = 65_535;
+
+fn id_after(id: u16, steps: usize) -> u16 {
+    (((u32::from(id) - 1 + steps as u32) % IDS) + 1) as u16
+}
+
+impl Outgoing {
+    /// Messages in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.unfinished
+    }
+
+    /// Messages that wait behind the window.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing is left to do or to remember. (The packet identifier starts anew then, which nobody can tell.)
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.queue.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether one more message may be sent now with `limit` in flight at most.
+    pub fn window_open(&self, limit: u16) -> bool {
+        self.resend_at == self.window.len() && self.under_way < u32::from(limit) && self.window.len() < IDS as usize - 1
+    }
+
+    /// The packet identifier of the next message that is started: not in use [MQTT-2.2.1-4] [MQTT-2.3.1-4].
+    pub fn next_id(&mut self) -> u16 {
+        self.front_id = self.front_id.max(1);
+        id_after(self.front_id, self.window.len())
+    }
+
+    /// Takes a message into the window under [`Outgoing::next_id`]. The caller has seen that the window is open.
+    pub fn start(&mut self, delivery: Delivery) {
+        self.front_id = self.front_id.max(1);
+        self.window.push_back(InFlight { stage: Stage::Published(delivery) });
+        self.resend_at = self.window.len();
+        self.unfinished += 1;
+        self.under_way += 1;
+    }
+
+    fn index(&self, packet_id: u16) -> Option<usize> {
+        if packet_id == 0 || self.front_id == 0 {
+            return None;
+        }
+        let index = (u32::from(packet_id) + IDS - u32::from(self.front_id)) % IDS;
+        ((index as usize) < self.window.len()).then_some(index as usize)
+    }
+
+    /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over. Returns whether there was one at the expected stage.
+    pub fn finish(&mut self, packet_id: u16, expected: impl Fn(&Stage) -> bool) -> bool {
+        let Some(index) = self.index(packet_id) else { return false };
+        if matches!(self.window[index].stage, Stage::Done) || !expected(&self.window[index].stage) {
+            return false;
+        }
+        self.window[index].stage = Stage::Done;
+        self.unfinished -= 1;
+        if index < self.resend_at {
+            self.under_way -= 1;
+        }
+        while self.window.front().is_some_and(|entry| matches!(entry.stage, Stage::Done)) {
+            self.window.pop_front();
+            self.front_id = id_after(self.front_id, 1);
+            self.resend_at = self.resend_at.saturating_sub(1);
+        }
+        true
+    }
+
+    /// PUBREC: forgets the message and waits for PUBCOMP. Returns whether the identifier is of a QoS 2 message in flight.
+    pub fn release(&mut self, packet_id: u16) -> bool {
+        let Some(index) = self.index(packet_id) else { return false };
+        let stage = &mut self.window[index].stage;
+        match stage {
+            Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce => *stage = Stage::Released,
+            Stage::Released => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// The connection is new: everything unfinished is to be sent again, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1].
+    pub fn rewind(&mut self) {
+        self.resend_at = 0;
+        self.under_way = 0;
+    }
+
+    /// The next message to send again, with its identifier, if `limit` allows for one more that is under way.
+    pub fn next_resend(&mut self, limit: u16) -> Option<(u16, &mut InFlight)> {
+        while self.resend_at < self.window.len() && matches!(self.window[self.resend_at].stage, Stage::Done) {
+            self.resend_at += 1;
+        }
+        if self.resend_at >= self.window.len() || self.under_way >= u32::from(limit) {
+            return None;
+        }
+        let index = self.resend_at;
+        self.resend_at += 1;
+        self.under_way += 1;
+        Some((id_after(self.front_id, index), &mut self.window[index]))
+    }
+
+    /// Puts a message behind those that wait.
+    pub fn enqueue(&mut self, delivery: Delivery) {
+        self.queued_bytes += u64::from(delivery.message.bytes());
+        self.queue.push_back(delivery);
+    }
+
+    /// The message that waits longest.
+    pub fn dequeue(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.pop_front()?;
+        self.queued_bytes -= u64::from(delivery.message.bytes());
+        Some(delivery)
+    }
+
+    /// Lets a message wait outside the queue, with its publisher's acknowledgement.
+    pub fn hold(&mut self, held: Held) {
+        self.held.push_back(held);
+    }
+
+    /// The message that was held longest.
+    pub fn take_held(&mut self) -> Option<Held> {
+        self.held.pop_front()
+    }
+}

@@ -1,0 +1,208 @@
+//! What shards say to one another: one batch per target and turn, in order. Publishes are copied into the batch's buffer, so that nothing that is
+//! reference-counted ever crosses a core (a shared count costs ten times the copy).
+
+use super::acks::TicketId;
+use super::ids::ShardId;
+use super::message::Incoming;
+use super::topics::InterestChange;
+use crate::metrics::Snapshot;
+use crate::mqtt::{QoS, ReasonCode};
+
+/// A publish in a batch: where its parts stand in the batch's buffer, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerPublish {
+    start: u32,
+    topic_len: u16,
+    forward_len: u32,
+    payload_len: u32,
+    pub qos: QoS,
+    /// The RETAIN flag as published.
+    pub retain: bool,
+    /// Deliver to the target's subscribers.
+    pub deliver: bool,
+    /// The target owns the topic's retained message: store or delete it.
+    pub store: bool,
+    /// The publisher cannot be told of a full queue: hold the message instead of refusing it.
+    pub hold: bool,
+    pub expires_at: u64,
+    /// Shared subscriptions of which the target is to serve a member: their fingerprints, 8 bytes each behind the payload.
+    shares: u16,
+    /// Answer with [`PeerMessage::PublishDone`]; at QoS 1 and 2.
+    pub ticket: Option<TicketId>,
+}
+
+impl PeerPublish {
+    /// Whether the target is to serve members of shared subscriptions.
+    pub fn has_shares(&self) -> bool {
+        self.shares > 0
+    }
+}
+
+/// How a publish is to be treated by the shard that gets it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeerOptions {
+    pub deliver: bool,
+    pub store: bool,
+    pub hold: bool,
+    pub ticket: Option<TicketId>,
+}
+
+/// One message between shards.
+#[derive(Debug)]
+pub enum PeerMessage {
+    Publish(PeerPublish),
+    /// The publish with this ticket has found its place, or was refused.
+    PublishDone {
+        ticket: TicketId,
+        code: ReasonCode,
+    },
+    Interest {
+        number: u64,
+        change: InterestChange,
+    },
+    /// All changes up to this number are applied.
+    InterestApplied {
+        number: u64,
+    },
+    /// Give me the next retained messages that match (the first time: from the beginning).
+    RetainedRead {
+        fetch: u32,
+        filter: Box<str>,
+        max: u32,
+    },
+    /// A retained message for a fetch.
+    RetainedItem {
+        fetch: u32,
+        message: PeerPublish,
+    },
+    /// The end of one answer to `RetainedRead`.
+    RetainedSlice {
+        fetch: u32,
+        done: bool,
+    },
+    /// Nobody waits for the rest.
+    RetainedCancel {
+        fetch: u32,
+    },
+    /// Counters of a shard, for `$SYS`.
+    Snapshot(Box<Snapshot>),
+}
+
+/// Messages of one turn for one target.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub messages: Vec<PeerMessage>,
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Bytes that the batch holds in memory, about.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len() + self.messages.len() * size_of::<PeerMessage>()
+    }
+
+    pub fn clear(&mut self) {
+        self.messages.clear();
+        self.bytes.clear();
+    }
+
+    /// Copies a publish into the buffer.
+    pub fn copy(&mut self, publish: &Incoming<'_>, options: PeerOptions, shares: &[u64]) -> PeerPublish {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(publish.topic.as_bytes());
+        self.bytes.extend_from_slice(publish.forward);
+        self.bytes.extend_from_slice(publish.payload);
+        for share in shares {
+            self.bytes.extend_from_slice(&share.to_le_bytes());
+        }
+        PeerPublish {
+            start,
+            topic_len: publish.topic.len() as u16,
+            forward_len: publish.forward.len() as u32,
+            payload_len: publish.payload.len() as u32,
+            qos: publish.qos,
+            retain: publish.retain,
+            deliver: options.deliver,
+            store: options.store,
+            hold: options.hold,
+            expires_at: publish.expires_at,
+            shares: shares.len() as u16,
+            ticket: options.ticket,
+        }
+    }
+
+    /// The publish that `publish` describes.
+    pub fn view(&self, publish: &PeerPublish) -> Incoming<'_> {
+        let topic = publish.start as usize;
+        let forward = topic + publish.topic_len as usize;
+        let payload = forward + publish.forward_len as usize;
+        Incoming {
+            topic: std::str::from_utf8(&self.bytes[topic..forward]).unwrap_or(""),
+            forward: &self.bytes[forward..payload],
+            payload: &self.bytes[payload..payload + publish.payload_len as usize],
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at: publish.expires_at,
+        }
+    }
+
+    /// The fingerprints of the shared subscriptions that the target is to serve.
+    pub fn shares(&self, publish: &PeerPublish) -> impl Iterator<Item = u64> + '_ {
+        let start = publish.start as usize + publish.topic_len as usize + publish.forward_len as usize + publish.payload_len as usize;
+        self.bytes[start..start + 8 * usize::from(publish.shares)]
+            .chunks_exact(8)
+            .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap_or([0; 8])))
+    }
+}
+
+/// The batches of one shard for the others, and empty ones for reuse.
+#[derive(Debug)]
+pub struct Peers {
+    outbound: Vec<Batch>,
+    spare: Vec<Batch>,
+}
+
+impl Peers {
+    /// Empty batches kept for reuse.
+    const KEEP: usize = 32;
+    /// Largest buffer kept for reuse, bytes.
+    const KEEP_BYTES: usize = 1024 * 1024;
+
+    pub fn new(shards: u16) -> Peers {
+        Peers { outbound: (0..shards).map(|_| Batch::default()).collect(), spare: Vec::new() }
+    }
+
+    /// The batch for a shard. The own shard has one too: what a shard tells itself takes the same way as what it tells others.
+    pub fn to(&mut self, shard: ShardId) -> &mut Batch {
+        &mut self.outbound[usize::from(shard.0)]
+    }
+
+    /// Takes the batch for a shard if there is anything in it.
+    pub fn take(&mut self, shard: ShardId) -> Option<Batch> {
+        let batch = &mut self.outbound[usize::from(shard.0)];
+        (!batch.is_empty()).then(|| std::mem::replace(batch, self.spare.pop().unwrap_or_default()))
+    }
+
+    /// Puts a batch back that could not be handed over; it must be the one that was just taken.
+    pub fn untake(&mut self, shard: ShardId, batch: Batch) {
+        let empty = std::mem::replace(&mut self.outbound[usize::from(shard.0)], batch);
+        self.recycle(empty);
+    }
+
+    /// Takes a used batch for reuse.
+    pub fn recycle(&mut self, mut batch: Batch) {
+        if self.spare.len() < Self::KEEP && batch.bytes.capacity() <= Self::KEEP_BYTES {
+            batch.clear();
+            self.spare.push(batch);
+        }
+    }
+
+    /// Bytes that wait for one shard.
+    pub fn waiting_bytes(&self, shard: ShardId) -> usize {
+        self.outbound[usize::from(shard.0)].len_bytes()
+    }
+}

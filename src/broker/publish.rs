@@ -1,0 +1,285 @@
+//! PUBLISH from a client, and the acknowledgements of what it publishes: PUBACK, PUBREC, PUBREL, PUBCOMP towards the publisher.
+
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+
+use super::acks::{AnswerTo, TicketId};
+use super::connection::{NONE, State};
+use super::disconnect::Will;
+use super::ids::ConnId;
+use super::message::{Incoming, NEVER};
+use super::route::{Publisher, Settled};
+use super::session::{FixedHasher, Received};
+use super::shard::Shard;
+use super::timers::TimerKey;
+use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
+
+impl Shard {
+    /// A PUBLISH from a client.
+    #[inline]
+    pub(super) fn on_publish(&mut self, id: ConnId, publish: &Publish<'_>) {
+        self.counters.publishes_received[publish.qos as usize] += 1;
+        if publish.properties.raw.is_empty() {
+            if publish.topic.is_empty() {
+                return self.refuse(id, DecodeError::protocol("PUBLISH with neither topic nor topic alias"));
+            }
+            return self.on_publish_to(id, publish, publish.topic, &[]);
+        }
+        if publish.properties.subscription_ids().next().is_some() {
+            // [MQTT-3.3.4-6]
+            return self.refuse(id, DecodeError::protocol("a client may not send a subscription identifier in PUBLISH"));
+        }
+        let Some(topic) = self.resolve_alias(id, publish) else { return };
+        let topic = topic.as_deref().unwrap_or(publish.topic);
+        if publish.properties.forward_as_is {
+            return self.on_publish_to(id, publish, topic, publish.properties.raw);
+        }
+        let mut forward = std::mem::take(&mut self.scratch.forward);
+        forward.clear();
+        publish.properties.forward_into(&mut forward);
+        self.on_publish_to(id, publish, topic, &forward);
+        self.scratch.forward = forward;
+    }
+
+    /// The topic that an alias stands for; `Some(None)` where the packet names its topic itself; `None` if the connection was ended.
+    #[allow(clippy::option_option)]
+    fn resolve_alias(&mut self, id: ConnId, publish: &Publish<'_>) -> Option<Option<Rc<str>>> {
+        let alias = publish.properties.topic_alias;
+        if alias == 0 {
+            if publish.topic.is_empty() {
+                self.refuse(id, DecodeError::protocol("PUBLISH with neither topic nor topic alias"));
+                return None;
+            }
+            return Some(None);
+        }
+        if alias > self.limits.topic_alias_maximum {
+            // [MQTT-3.3.2-9]
+            self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
+            return None;
+        }
+        let aliases = self.connections.get_mut(id)?.aliases.get_or_insert_with(Box::default);
+        let index = usize::from(alias) - 1;
+        if publish.topic.is_empty() {
+            let topic = aliases.get(index).cloned().flatten();
+            if topic.is_none() {
+                self.refuse(id, DecodeError::protocol("topic alias that was never set"));
+                return None;
+            }
+            return Some(topic);
+        }
+        if aliases.len() <= index {
+            aliases.resize(index + 1, None);
+        }
+        aliases[index] = Some(publish.topic.into());
+        Some(None)
+    }
+
+    fn on_publish_to(&mut self, id: ConnId, publish: &Publish<'_>, topic: &str, forward: &[u8]) {
+        if !self.topic_within_limits(topic) {
+            return self.refuse_with(id, ReasonCode::TOPIC_NAME_INVALID, "topic name longer or deeper than the limit");
+        }
+        let incoming = Incoming {
+            topic,
+            payload: publish.payload,
+            forward,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at: publish.properties.message_expiry.map_or(NEVER, |seconds| self.now + u64::from(seconds) * 1_000),
+        };
+        if publish.qos == QoS::AtMostOnce {
+            return self.publish_at_most_once(id, &incoming);
+        }
+        self.finish_run();
+        self.publish_acknowledged(id, publish.packet_id, &incoming);
+    }
+
+    /// Whether a topic name or filter keeps to the configured limits.
+    pub(super) fn topic_within_limits(&self, topic: &str) -> bool {
+        // Counting levels is only worth it where the text is long enough to have too many.
+        topic.len() <= usize::from(self.limits.max_topic_bytes)
+            && (topic.len() < usize::from(self.limits.max_topic_levels)
+                || topic.bytes().filter(|&byte| byte == b'/').count() < usize::from(self.limits.max_topic_levels))
+    }
+
+    fn publish_at_most_once(&mut self, id: ConnId, incoming: &Incoming<'_>) {
+        let Some(conn) = self.connections.get(id) else { return };
+        let session = conn.session;
+        if !incoming.retain && !is_sys(incoming.topic) {
+            return self.run_publish(session, incoming);
+        }
+        self.finish_run();
+        let publisher = Publisher { session, hold: false, answer: AnswerTo::Nobody };
+        self.publish(incoming, publisher);
+    }
+
+    /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-4.3.2-4] [MQTT-4.3.3-8].
+    fn publish_acknowledged(&mut self, id: ConnId, packet_id: u16, incoming: &Incoming<'_>) {
+        let Some(conn) = self.connections.get(id) else { return };
+        let (session, v5) = (conn.session, conn.version.is_v5());
+        let Some((generation, known, unreleased)) = self.sessions.get(session).map(|session| {
+            let known = session.received.as_ref().and_then(|received| received.get(&packet_id).copied());
+            (session.generation, known, session.received_len())
+        }) else {
+            return;
+        };
+        if incoming.qos == QoS::ExactlyOnce
+            && let Some(known) = known
+        {
+            return self.repeat_pubrec(id, packet_id, known);
+        }
+        let open = unreleased + conn.acks.as_ref().map_or(0, |acks| acks.at_qos1());
+        if v5 && open >= usize::from(self.limits.receive_maximum) {
+            // [MQTT-3.3.4-7]
+            return self.refuse_with(id, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more publishes in flight than Receive Maximum allows");
+        }
+        let number =
+            self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
+        let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos };
+        match self.publish(incoming, Publisher { session, hold: !v5, answer }) {
+            Settled::Now(code) => self.answer(answer, code),
+            Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
+        }
+    }
+
+    /// A QoS 2 PUBLISH that was sent again: it is not delivered again [MQTT-4.3.3-10].
+    fn repeat_pubrec(&mut self, id: ConnId, packet_id: u16, known: Received) {
+        let Some(conn) = self.connections.get_mut(id) else { return };
+        let acks = conn.acks.get_or_insert_with(Box::default);
+        match known {
+            Received::Held => {
+                acks.push(packet_id, QoS::ExactlyOnce, Some(ReasonCode::SUCCESS));
+                self.send_acks(id);
+            }
+            Received::Pending(ticket) => {
+                let Some(ticket) = self.tickets.get_mut(ticket) else { return };
+                if let AnswerTo::Client { conn, number, .. } = &mut ticket.answer
+                    && *conn != id
+                {
+                    (*conn, *number) = (id, acks.push(packet_id, QoS::ExactlyOnce, None));
+                }
+            }
+        }
+    }
+
+    fn answer_later(&mut self, id: ConnId, session: u32, packet_id: u16, qos: QoS, ticket: TicketId) {
+        if qos == QoS::ExactlyOnce
+            && let Some(session) = self.sessions.get_mut(session)
+        {
+            let received = session.received.get_or_insert_with(|| Box::new(HashMap::with_hasher(FixedHasher::default())));
+            received.insert(packet_id, Received::Pending(ticket));
+        }
+        let full = usize::from(self.limits.receive_maximum);
+        let Some(conn) = self.connections.get_mut(id) else { return };
+        // A 3.x client knows no Receive Maximum: it is slowed down by not being read.
+        if !conn.version.is_v5() && !conn.paused && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
+            conn.paused = true;
+            self.counters.publishers_paused += 1;
+            if let Some(timer) = conn.timer.take() {
+                self.wheel.cancel(timer);
+            }
+            let patience_ms = u64::from(self.limits.full_queue_patience_ms);
+            conn.timer = Some(self.wheel.schedule(self.now + patience_ms, TimerKey::Connection(id)));
+        }
+    }
+
+    /// Answers whoever waits for a publish.
+    pub(super) fn answer(&mut self, answer: AnswerTo, code: ReasonCode) {
+        match answer {
+            AnswerTo::Nobody => {}
+            AnswerTo::Peer { shard, ticket } => {
+                self.peers.to(shard).messages.push(super::peer::PeerMessage::PublishDone { ticket, code });
+            }
+            AnswerTo::Client { conn, number, session, session_generation, packet_id, qos } => {
+                if qos == QoS::ExactlyOnce
+                    && let Some(session) = self.sessions.get_same(session, session_generation)
+                {
+                    let received = session.received.get_or_insert_with(|| Box::new(HashMap::with_hasher(FixedHasher::default())));
+                    if code.is_error() {
+                        received.remove(&packet_id)
+                    } else {
+                        received.insert(packet_id, Received::Held)
+                    };
+                }
+                self.answer_client(conn, number, code);
+            }
+        }
+    }
+
+    fn answer_client(&mut self, id: ConnId, number: u64, code: ReasonCode) {
+        let Some(conn) = self.connections.get_mut(id).filter(|conn| conn.state == State::Connected) else { return };
+        if code.is_error() && !conn.version.is_v5() {
+            // 3.x has no way to refuse a publish: without an acknowledgement the client keeps it, and sends it again when it reconnects.
+            return self.disconnect(id, code, Will::Publish);
+        }
+        if let Some(acks) = &mut conn.acks {
+            acks.settle(number, code);
+        }
+        self.send_acks(id);
+    }
+
+    /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+    fn send_acks(&mut self, id: ConnId) {
+        let half = usize::from(self.limits.receive_maximum) / 2;
+        let Some(conn) = self.output(id.slot) else { return };
+        let Some(acks) = &mut conn.acks else { return };
+        let mut sent = 0;
+        while let Some((packet_id, qos, code)) = acks.pop_settled() {
+            let kind = if qos == QoS::AtLeastOnce { PacketType::Puback } else { PacketType::Pubrec };
+            encode::ack(conn.out.own(), conn.version, kind, packet_id, code, &Properties::default());
+            sent += 1;
+        }
+        let resume = conn.paused && acks.len() <= half;
+        self.counters.packets_sent += sent;
+        if resume {
+            self.resuming.push(id);
+        }
+    }
+
+    /// PUBREL: the client will not send this PUBLISH again [MQTT-4.3.3-11].
+    pub(super) fn on_pubrel(&mut self, id: ConnId, ack: &Ack<'_>) {
+        let Some(conn) = self.connections.get(id) else { return };
+        let version = conn.version;
+        let Some(session) = self.sessions.get_mut(conn.session) else { return };
+        let held = session.received.as_ref().and_then(|received| received.get(&ack.packet_id)) == Some(&Received::Held);
+        if held && let Some(received) = &mut session.received {
+            received.remove(&ack.packet_id);
+            if received.is_empty() {
+                session.received = None;
+            }
+        }
+        let code = if held { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
+        if let Some(conn) = self.output(id.slot) {
+            encode::ack(conn.out.own(), version, PacketType::Pubcomp, ack.packet_id, code, &Properties::default());
+            self.counters.packets_sent += 1;
+        }
+    }
+
+    /// A message of the broker's own (a will, `$SYS`): nobody waits for it. `session` is the publisher, or [`NONE`].
+    pub(super) fn publish_from_broker(&mut self, incoming: &Incoming<'_>, session: u32) {
+        self.finish_run();
+        self.publish(incoming, Publisher { session, hold: false, answer: AnswerTo::Nobody });
+    }
+
+    /// The publish with this ticket has one part less to wait for.
+    pub(super) fn settle(&mut self, ticket: TicketId, code: ReasonCode) {
+        if let Some(done) = self.tickets.settle(ticket, code) {
+            self.answer(done.answer, done.code);
+        }
+    }
+
+    /// A paused publisher has waited long enough for a full queue: it is let go, without an acknowledgement.
+    pub(super) fn on_paused_too_long(&mut self, id: ConnId) {
+        self.disconnect(id, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
+    }
+
+    /// Whether a connection's session is still there.
+    pub(super) fn session_of(&self, id: ConnId) -> Option<u32> {
+        self.connections.get(id).map(|conn| conn.session).filter(|&session| session != NONE)
+    }
+}
+
+/// Topics that only the broker publishes to.
+pub(super) fn is_sys(topic: &str) -> bool {
+    topic.starts_with("$SYS/") || topic == "$SYS"
+}

@@ -1,0 +1,207 @@
+//! Bytes in: cuts what a connection received into packets and hands each to its handler, in place.
+//!
+//! Only the packet that a read cut in two is copied, into a buffer that lives until its end has come; it grows with what arrives, never with what was
+//! announced.
+
+use super::connection::{Connection, State};
+use super::disconnect::Will;
+use super::ids::ConnId;
+use super::shard::{Command, Shard};
+use super::timers::TimerKey;
+use crate::mqtt::frame::{self, FixedHeader};
+use crate::mqtt::{DecodeError, Packet, PacketType, ReasonCode, decode, decode_publish};
+
+/// Bytes of a fixed header at most [MQTT-1.5.5-1].
+const MAX_HEADER: usize = 5;
+
+impl Shard {
+    /// Bytes from a client. Returns whether the shell should go on reading; if not, [`Command::Resume`] follows later.
+    pub fn receive(&mut self, now: u64, id: ConnId, bytes: &[u8]) -> bool {
+        self.now = now;
+        self.counters.bytes_received += bytes.len() as u64;
+        let Some(conn) = self.connections.get_mut(id) else { return true };
+        conn.last_seen = now;
+        match conn.state {
+            State::Closing => return true,
+            State::Moving => {
+                conn.partial.extend_from_slice(bytes);
+                return false;
+            }
+            _ if conn.paused => {
+                conn.partial.extend_from_slice(bytes);
+                return false;
+            }
+            _ => {}
+        }
+        self.consume(id, bytes);
+        self.finish_run();
+        self.connections.get(id).is_none_or(|conn| !conn.paused && conn.state != State::Moving)
+    }
+
+    /// Goes on with a connection that was paused.
+    pub(super) fn resume(&mut self, id: ConnId) {
+        let Some(conn) = self.connections.get_mut(id) else { return };
+        if !conn.paused || conn.state != State::Connected {
+            return;
+        }
+        conn.paused = false;
+        conn.last_seen = self.now;
+        if let Some(timer) = conn.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if conn.patience_ms > 0 {
+            conn.timer = Some(self.wheel.schedule(self.now + u64::from(conn.patience_ms), TimerKey::Connection(id)));
+        }
+        let bytes = std::mem::take(&mut conn.partial);
+        self.consume(id, &bytes);
+        self.finish_run();
+        if self.connections.get(id).is_some_and(|conn| !conn.paused) {
+            self.command(Command::Resume(id));
+        }
+    }
+
+    fn consume(&mut self, id: ConnId, mut bytes: &[u8]) {
+        if self.connections.get(id).is_some_and(|conn| !conn.partial.is_empty()) {
+            bytes = self.complete_partial(id, bytes);
+        }
+        while !bytes.is_empty() {
+            let Some(conn) = self.connections.get_mut(id) else { return };
+            if matches!(conn.state, State::Closing) {
+                return;
+            }
+            if conn.paused || conn.state == State::Moving {
+                conn.partial.extend_from_slice(bytes);
+                return;
+            }
+            match self.header(id, bytes) {
+                Err(error) => return self.refuse(id, error),
+                Ok(Some(header)) if header.total_len() <= bytes.len() => {
+                    let (packet, rest) = bytes.split_at(header.total_len());
+                    bytes = rest;
+                    self.on_packet(id, header, packet);
+                }
+                Ok(_) => {
+                    if let Some(conn) = self.connections.get_mut(id) {
+                        conn.partial.extend_from_slice(bytes);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Feeds the packet whose beginning is kept; gives what is left of `bytes`.
+    fn complete_partial<'a>(&mut self, id: ConnId, mut bytes: &'a [u8]) -> &'a [u8] {
+        let Some(conn) = self.connections.get_mut(id) else { return &[] };
+        let mut partial = std::mem::take(&mut conn.partial);
+        let header = loop {
+            match self.header(id, &partial) {
+                Err(error) => {
+                    self.refuse(id, error);
+                    return &[];
+                }
+                Ok(Some(header)) => break header,
+                Ok(None) if bytes.is_empty() || partial.len() >= MAX_HEADER => {
+                    self.keep_partial(id, partial);
+                    return &[];
+                }
+                Ok(None) => {
+                    partial.push(bytes[0]);
+                    bytes = &bytes[1..];
+                }
+            }
+        };
+        let missing = header.total_len() - partial.len();
+        let (end, rest) = bytes.split_at(missing.min(bytes.len()));
+        partial.extend_from_slice(end);
+        if partial.len() < header.total_len() {
+            self.keep_partial(id, partial);
+            return &[];
+        }
+        self.on_packet(id, header, &partial);
+        rest
+    }
+
+    fn keep_partial(&mut self, id: ConnId, partial: Vec<u8>) {
+        if let Some(conn) = self.connections.get_mut(id)
+            && conn.partial.is_empty()
+        {
+            conn.partial = partial;
+        }
+    }
+
+    /// The fixed header at the front of `bytes`, within the limit that holds for this connection now.
+    fn header(&self, id: ConnId, bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeError> {
+        let opened = self.connections.get(id).is_some_and(|conn| conn.state == State::Opened);
+        if opened && bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8) {
+            // The first packet must be CONNECT [MQTT-3.1.0-1].
+            return Err(DecodeError::protocol("the first packet is not CONNECT"));
+        }
+        let limit = if opened { self.limits.max_connect_packet_bytes } else { self.limits.max_packet_bytes };
+        frame::peek(bytes, limit)
+    }
+
+    /// One whole packet.
+    fn on_packet(&mut self, id: ConnId, header: FixedHeader, packet: &[u8]) {
+        self.counters.packets_received += 1;
+        let body = &packet[header.header_len as usize..];
+        let Some(conn) = self.connections.get(id) else { return };
+        let version = conn.version;
+        if conn.state == State::Opened {
+            return self.on_connect(id, packet, body);
+        }
+        if header.first >> 4 == PacketType::Publish as u8 {
+            return match decode_publish(version, header.first, body) {
+                Ok(publish) => self.on_publish(id, &publish),
+                Err(error) => self.refuse(id, error),
+            };
+        }
+        self.finish_run();
+        match decode(version, header.first, body) {
+            Ok(packet) => self.on_control(id, &packet),
+            Err(error) => self.refuse(id, error),
+        }
+    }
+
+    fn on_control(&mut self, id: ConnId, packet: &Packet<'_>) {
+        match packet {
+            Packet::Puback(ack) => self.on_puback(id, ack),
+            Packet::Pubrec(ack) => self.on_pubrec(id, ack),
+            Packet::Pubrel(ack) => self.on_pubrel(id, ack),
+            Packet::Pubcomp(ack) => self.on_pubcomp(id, ack),
+            Packet::Subscribe(subscribe) => self.on_subscribe(id, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
+            Packet::Pingreq => self.on_pingreq(id),
+            Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
+            Packet::Auth(auth) => self.on_auth(id, auth),
+            // A second CONNECT [MQTT-3.1.0-2], and what only a server may send.
+            _ => self.refuse(id, DecodeError::protocol("a packet that a client may not send here")),
+        }
+    }
+
+    fn on_pingreq(&mut self, id: ConnId) {
+        if let Some(conn) = self.output(id.slot) {
+            // [MQTT-3.12.4-1]
+            crate::mqtt::encode::pingresp(conn.out.own());
+            self.counters.packets_sent += 1;
+        }
+    }
+
+    /// What came is no valid packet, or not allowed here: a 5.0 client is told why, every client is disconnected [MQTT-4.13.1-1] [MQTT-4.8.0-1].
+    pub(super) fn refuse(&mut self, id: ConnId, error: DecodeError) {
+        self.finish_run();
+        if let Some(conn) = self.connections.get(id) {
+            tracing::debug!(slot = id.slot, peer = ?peer(conn), "protocol error: {error}");
+        }
+        self.disconnect(id, error.reason, Will::Publish);
+    }
+
+    /// What to tell a client that breaks a rule which has a reason code of its own.
+    pub(super) fn refuse_with(&mut self, id: ConnId, reason: ReasonCode, what: &'static str) {
+        self.refuse(id, DecodeError { reason, what });
+    }
+}
+
+fn peer(conn: &Connection) -> Option<std::net::SocketAddr> {
+    conn.origin.as_ref().and_then(|origin| origin.peer)
+}

@@ -1,0 +1,331 @@
+//! A message to everyone who wants it: local sessions, shared subscriptions, other shards, the owner of the topic's retained message.
+
+use super::acks::{AnswerTo, Ticket, TicketId, Tickets, worse};
+use super::connection::NONE;
+use super::ids::{ShardId, ShardSet};
+use super::message::{Delivery, Incoming, Message};
+use super::peer::{Batch, PeerMessage, PeerOptions, PeerPublish};
+use super::publish::is_sys;
+use super::session::{delivered_qos, owner_of};
+use super::shard::Shard;
+use super::timers::TimerKey;
+use super::topics::{Choice, GroupId, Matches, Subscriber, Topics};
+use crate::metrics::DropReason;
+use crate::mqtt::{QoS, ReasonCode};
+
+/// A shard with more than this waiting for it gets no QoS 0 message; QoS 1 and 2 are refused.
+pub(super) const PEER_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Buffers that routing uses again and again.
+#[derive(Default)]
+pub struct Scratch {
+    pub matches: Matches,
+    pub targets: Targets,
+    pub forward: Vec<u8>,
+    pub timers: Vec<TimerKey>,
+    shares: Vec<(ShardId, u64)>,
+    fingerprints: Vec<u64>,
+}
+
+/// Who published, and who is to be told the outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Publisher {
+    /// The publisher's session if it lives here, for No Local; or [`NONE`].
+    pub session: u32,
+    /// A full queue cannot be told to it: its messages are held instead.
+    pub hold: bool,
+    pub answer: AnswerTo,
+}
+
+/// The outcome of routing a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    Now(ReasonCode),
+    /// The answer comes through this ticket.
+    Later(TicketId),
+}
+
+/// One message being routed: its ticket, opened when the first part of it has to wait.
+#[derive(Debug)]
+pub struct Job {
+    publisher: Publisher,
+    ticket: Option<TicketId>,
+}
+
+impl Job {
+    /// Whether a message for a full queue is to be held.
+    pub fn holds(&self) -> bool {
+        self.publisher.hold
+    }
+
+    /// One more part has to answer.
+    pub fn wait(&mut self, tickets: &mut Tickets) -> TicketId {
+        // The first wait is that of the routing itself, settled at its end: so no answer can leave while parts are still being added.
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            tickets.open(Ticket { answer: self.publisher.answer, waits: 1, code: ReasonCode::NO_MATCHING_SUBSCRIBERS })
+        });
+        tickets.wait(ticket);
+        ticket
+    }
+}
+
+/// One session that a message goes to, with what its matching subscriptions ask for together.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub session: u32,
+    pub qos: QoS,
+    pub retain_as_published: bool,
+    ids_start: u32,
+    ids_len: u32,
+}
+
+/// The sessions that a message goes to, each once.
+#[derive(Debug, Default)]
+pub struct Targets {
+    pub list: Vec<Target>,
+    subscription_ids: Vec<u32>,
+    subscribers: Vec<Subscriber>,
+}
+
+impl Targets {
+    /// Resolves matching filters to sessions: overlapping subscriptions of one session become one delivery with the highest QoS and all identifiers
+    /// [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.5-1]; the publisher is left out where No Local says so [MQTT-3.8.3-3].
+    pub fn resolve(&mut self, topics: &Topics, matches: &Matches, publisher: u32) {
+        self.list.clear();
+        self.subscription_ids.clear();
+        if let [filter] = matches.filters[..] {
+            for subscriber in topics.subscribers(filter) {
+                self.add(subscriber, publisher, false);
+            }
+            return;
+        }
+        let mut subscribers = std::mem::take(&mut self.subscribers);
+        subscribers.clear();
+        for &filter in &matches.filters {
+            subscribers.extend_from_slice(topics.subscribers(filter));
+        }
+        subscribers.sort_unstable_by_key(|subscriber| (subscriber.session, subscriber.subscription_id));
+        for subscriber in &subscribers {
+            self.add(subscriber, publisher, true);
+        }
+        self.subscribers = subscribers;
+    }
+
+    #[inline]
+    fn add(&mut self, subscriber: &Subscriber, publisher: u32, merge: bool) {
+        if subscriber.session == publisher && subscriber.options.no_local() {
+            return;
+        }
+        let ids_start = self.subscription_ids.len() as u32;
+        let ids_len = u32::from(subscriber.subscription_id != 0);
+        if ids_len != 0 {
+            self.subscription_ids.push(subscriber.subscription_id);
+        }
+        if merge
+            && let Some(last) = self.list.last_mut()
+            && last.session == subscriber.session
+        {
+            last.qos = last.qos.max(subscriber.options.qos());
+            last.retain_as_published |= subscriber.options.retain_as_published();
+            last.ids_len += ids_len;
+            return;
+        }
+        self.list.push(Target {
+            session: subscriber.session,
+            qos: subscriber.options.qos(),
+            retain_as_published: subscriber.options.retain_as_published(),
+            ids_start,
+            ids_len,
+        });
+    }
+
+    /// The subscription identifiers of a target.
+    pub fn ids(&self, target: &Target) -> &[u32] {
+        &self.subscription_ids[target.ids_start as usize..(target.ids_start + target.ids_len) as usize]
+    }
+
+    /// Whether no target has a subscription identifier.
+    pub fn plain(&self) -> bool {
+        self.subscription_ids.is_empty()
+    }
+}
+
+impl Shard {
+    /// Routes a message that came in on this shard.
+    pub(super) fn publish(&mut self, incoming: &Incoming<'_>, publisher: Publisher) -> Settled {
+        if is_sys(incoming.topic) && publisher.session != NONE {
+            self.counters.count_dropped(DropReason::NotAuthorized, 1);
+            return Settled::Now(if publisher.hold { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED });
+        }
+        let mut matches = std::mem::take(&mut self.scratch.matches);
+        let mut shares = std::mem::take(&mut self.scratch.shares);
+        self.topics.matches(incoming.topic, &mut matches);
+        let mut job = Job { publisher, ticket: None };
+        let mut code = self.deliver_local(incoming, &matches, &mut job);
+        shares.clear();
+        for &group in &matches.groups {
+            code = worse(code, self.deliver_share(group, incoming, &mut shares, &mut job));
+        }
+        let mut remote = matches.remote;
+        let mut owner = None;
+        if incoming.retain {
+            let shard = owner_of(incoming.topic, self.shards);
+            if shard == self.id {
+                code = worse(code, self.store_retained(incoming));
+            } else {
+                owner = Some(shard);
+                remote.insert(shard);
+            }
+        }
+        for &(shard, _) in &shares {
+            remote.insert(shard);
+        }
+        code = worse(code, self.send_to_shards(incoming, remote, matches.remote, owner, &shares, &mut job));
+        self.scratch.matches = matches;
+        self.scratch.shares = shares;
+        self.finish_job(job, code)
+    }
+
+    fn finish_job(&mut self, job: Job, code: ReasonCode) -> Settled {
+        let Some(ticket) = job.ticket else { return Settled::Now(code) };
+        match self.tickets.settle(ticket, code) {
+            Some(done) => Settled::Now(done.code),
+            None => Settled::Later(ticket),
+        }
+    }
+
+    fn send_to_shards(
+        &mut self,
+        incoming: &Incoming<'_>,
+        remote: ShardSet,
+        interested: ShardSet,
+        owner: Option<ShardId>,
+        shares: &[(ShardId, u64)],
+        job: &mut Job,
+    ) -> ReasonCode {
+        let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+        let mut fingerprints = std::mem::take(&mut self.scratch.fingerprints);
+        for shard in remote.iter() {
+            if self.peers.waiting_bytes(shard) > PEER_LIMIT_BYTES {
+                self.counters.count_dropped(DropReason::PeerRingFull, u64::from(incoming.qos == QoS::AtMostOnce));
+                code = ReasonCode::QUOTA_EXCEEDED;
+                continue;
+            }
+            fingerprints.clear();
+            fingerprints.extend(shares.iter().filter(|(to, _)| *to == shard).map(|&(_, fingerprint)| fingerprint));
+            let options = PeerOptions {
+                deliver: interested.contains(shard),
+                store: owner == Some(shard),
+                hold: job.holds(),
+                ticket: (incoming.qos != QoS::AtMostOnce).then(|| job.wait(&mut self.tickets)),
+            };
+            let batch = self.peers.to(shard);
+            let publish = batch.copy(incoming, options, &fingerprints);
+            batch.messages.push(PeerMessage::Publish(publish));
+        }
+        self.scratch.fingerprints = fingerprints;
+        code
+    }
+
+    /// A publish that came in on another shard.
+    pub(super) fn on_peer_publish(&mut self, from: ShardId, publish: &PeerPublish, batch: &Batch) {
+        let incoming = batch.view(publish);
+        if publish.ticket.is_none() && publish.deliver && !publish.store && !publish.has_shares() && !incoming.retain {
+            return self.run_publish(NONE, &incoming);
+        }
+        self.finish_run();
+        let answer = publish.ticket.map_or(AnswerTo::Nobody, |ticket| AnswerTo::Peer { shard: from, ticket });
+        let mut job = Job { publisher: Publisher { session: NONE, hold: publish.hold, answer }, ticket: None };
+        let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+        if publish.deliver {
+            let mut matches = std::mem::take(&mut self.scratch.matches);
+            self.topics.matches(incoming.topic, &mut matches);
+            code = self.deliver_local(&incoming, &matches, &mut job);
+            self.scratch.matches = matches;
+        }
+        for fingerprint in batch.shares(publish) {
+            if let Some(group) = self.topics.share_by_fingerprint(fingerprint) {
+                code = worse(code, self.deliver_member(group, &incoming, &mut job));
+            }
+        }
+        if publish.store {
+            code = worse(code, self.store_retained(&incoming));
+        }
+        if let Settled::Now(code) = self.finish_job(job, code) {
+            self.answer(answer, code);
+        }
+    }
+
+    /// Delivers to the subscribers of this shard.
+    fn deliver_local(&mut self, incoming: &Incoming<'_>, matches: &Matches, job: &mut Job) -> ReasonCode {
+        let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+        if matches.filters.is_empty() {
+            return code;
+        }
+        let mut targets = std::mem::take(&mut self.scratch.targets);
+        targets.resolve(&self.topics, matches, job.publisher.session);
+        let mut message = None;
+        for target in &targets.list {
+            let outcome =
+                self.deliver_to(target.session, target.qos, target.retain_as_published, targets.ids(target), incoming, &mut message, job);
+            code = worse(code, outcome);
+        }
+        self.scratch.targets = targets;
+        code
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn deliver_to(
+        &mut self,
+        session: u32,
+        granted: QoS,
+        retain_as_published: bool,
+        ids: &[u32],
+        incoming: &Incoming<'_>,
+        message: &mut Option<Message>,
+        job: &mut Job,
+    ) -> ReasonCode {
+        // RETAIN tells a subscriber "from the store" unless it asked for the publisher's flag [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.3.1-13].
+        let retain = incoming.retain && retain_as_published;
+        if incoming.retain {
+            self.note_live_retained(session, incoming.topic);
+        }
+        let qos = delivered_qos(incoming.qos, granted);
+        if qos == QoS::AtMostOnce {
+            self.deliver_at_most_once(session, incoming, retain, ids);
+            return ReasonCode::SUCCESS;
+        }
+        let message = message.get_or_insert_with(|| incoming.to_message()).clone();
+        self.deliver_acknowledged(session, Delivery { message, qos, retain, subscription_ids: ids.into() }, Some(job))
+    }
+
+    fn note_live_retained(&mut self, session: u32, topic: &str) {
+        let fingerprint = self.topics.fingerprint(topic);
+        if let Some(conn) = self.sessions.get(session).and_then(|session| self.connections.slot_mut(session.connection)) {
+            conn.note_live_retained(fingerprint);
+        }
+    }
+
+    /// A message for a shared subscription: to the member whose turn it is, on whatever shard it is [MQTT-4.8.2-4].
+    fn deliver_share(&mut self, group: GroupId, incoming: &Incoming<'_>, shares: &mut Vec<(ShardId, u64)>, job: &mut Job) -> ReasonCode {
+        match self.topics.choose_shard(group) {
+            Some(Choice::Local) => self.deliver_member(group, incoming, job),
+            Some(Choice::Remote(shard)) => {
+                shares.extend(self.topics.fingerprint_of_share(group).map(|fingerprint| (shard, fingerprint)));
+                ReasonCode::SUCCESS
+            }
+            None => ReasonCode::NO_MATCHING_SUBSCRIBERS,
+        }
+    }
+
+    /// A message for a member on this shard: one that is connected if there is one, else any.
+    fn deliver_member(&mut self, group: GroupId, incoming: &Incoming<'_>, job: &mut Job) -> ReasonCode {
+        let sessions = &self.sessions;
+        let connected = self.topics.pick(group, |session| sessions.get(session).is_some_and(|session| session.is_connected()));
+        let Some(member) = connected.or_else(|| self.topics.pick(group, |_| true)) else { return ReasonCode::NO_MATCHING_SUBSCRIBERS };
+        let ids = [member.subscription_id];
+        let ids = if member.subscription_id == 0 { &[][..] } else { &ids[..] };
+        let options = member.options;
+        self.deliver_to(member.session, options.qos(), options.retain_as_published(), ids, incoming, &mut None, job)
+    }
+}

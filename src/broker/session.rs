@@ -1,0 +1,175 @@
+//! A session: what outlives a network connection [MQTT-4.1.0-1]. It lives on one shard for life, the home of its client identifier.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{HashMap, HashSet, HashTable};
+use slab::Slab;
+
+use super::acks::TicketId;
+use super::connection::NONE;
+use super::ids::ShardId;
+use super::message::Message;
+use super::outgoing::Outgoing;
+use super::topics::{FilterId, GroupId};
+use super::wheel::TimerId;
+use crate::mqtt::{QoS, Version};
+
+/// A hasher that is the same in every run: behaviour must not depend on chance. Keys that a client chooses are hashed with a seed of the shard.
+pub type FixedHasher = foldhash::fast::FixedState;
+
+/// One subscription of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subscription {
+    Filter(FilterId),
+    Shared(GroupId),
+}
+
+/// How a message that a client published with QoS 2 stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Not in its place on every shard yet: PUBREC is due to this ticket.
+    Pending(TicketId),
+    /// PUBREC left or may leave; a PUBLISH with this identifier is a repetition until PUBREL [MQTT-4.3.3-10].
+    Held,
+}
+
+/// A will that has not been sent.
+#[derive(Clone, Debug)]
+pub struct Will {
+    pub message: Message,
+    /// Seconds that the message lives once it is published.
+    pub expiry_s: Option<u32>,
+    pub delay_s: u32,
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    pub client_id: Box<str>,
+    pub generation: u32,
+    /// Slot of its connection, or [`NONE`].
+    pub connection: u32,
+    /// The version of the present or last connection.
+    pub version: Version,
+    /// Seconds that it outlives its connection; `u32::MAX` for ever, 0 not at all.
+    pub expiry_s: u32,
+    /// Runs while there is no connection: the end of the session.
+    pub expiry_timer: Option<TimerId>,
+    /// Runs while there is no connection: the delayed will.
+    pub will_timer: Option<TimerId>,
+    pub will: Option<Box<Will>>,
+    pub subscriptions: HashSet<Subscription, FixedHasher>,
+    pub outgoing: Option<Box<Outgoing>>,
+    /// QoS 2 packet identifiers that the client has not released.
+    pub received: Option<Box<HashMap<u16, Received, FixedHasher>>>,
+}
+
+impl Session {
+    #[inline]
+    pub fn outgoing(&mut self) -> &mut Outgoing {
+        self.outgoing.get_or_insert_with(Box::default)
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connection != NONE
+    }
+
+    /// QoS 2 publishes of the client that are not released.
+    pub fn received_len(&self) -> usize {
+        self.received.as_ref().map_or(0, |received| received.len())
+    }
+}
+
+/// The sessions of a shard, by index and by client identifier.
+#[derive(Debug)]
+pub struct Sessions {
+    slots: Slab<Session>,
+    by_client_id: HashTable<u32>,
+    hasher: foldhash::quality::FixedState,
+    generation: u32,
+}
+
+impl Sessions {
+    /// `seed` keeps clients from choosing identifiers that collide.
+    pub fn new(seed: u64) -> Sessions {
+        Sessions {
+            slots: Slab::new(),
+            by_client_id: HashTable::new(),
+            hasher: foldhash::quality::FixedState::with_seed(seed),
+            generation: 0,
+        }
+    }
+
+    pub fn find(&self, client_id: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(client_id);
+        self.by_client_id.find(hash, |&index| *self.slots[index as usize].client_id == *client_id).copied()
+    }
+
+    /// Makes a session; there must be none with this client identifier.
+    pub fn insert(&mut self, client_id: &str, version: Version) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        let index = self.slots.insert(Session {
+            client_id: client_id.into(),
+            generation: self.generation,
+            connection: NONE,
+            version,
+            expiry_s: 0,
+            expiry_timer: None,
+            will_timer: None,
+            will: None,
+            subscriptions: HashSet::with_hasher(FixedHasher::default()),
+            outgoing: None,
+            received: None,
+        }) as u32;
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.by_client_id.insert_unique(hasher.hash_one(client_id), index, |&index| hasher.hash_one(&*slots[index as usize].client_id));
+        index
+    }
+
+    pub fn remove(&mut self, index: u32) -> Option<Session> {
+        let session = self.slots.try_remove(index as usize)?;
+        if let Ok(entry) = self.by_client_id.find_entry(self.hasher.hash_one(&*session.client_id), |&other| other == index) {
+            entry.remove();
+        }
+        Some(session)
+    }
+
+    #[inline]
+    pub fn get(&self, index: u32) -> Option<&Session> {
+        self.slots.get(index as usize)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Session> {
+        self.slots.get_mut(index as usize)
+    }
+
+    /// The session at `index`, if it is still the one of this generation.
+    pub fn get_same(&mut self, index: u32, generation: u32) -> Option<&mut Session> {
+        self.get_mut(index).filter(|session| session.generation == generation)
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
+        self.slots.iter().map(|(index, session)| (index as u32, session))
+    }
+}
+
+/// The shard that a client identifier belongs to: the same on every shard and in every run.
+pub fn home_of(client_id: &str, shards: u16) -> ShardId {
+    let hash = foldhash::quality::FixedState::with_seed(0x72696e67).hash_one(client_id.as_bytes());
+    ShardId((hash % u64::from(shards.max(1))) as u16)
+}
+
+/// The shard that owns the retained message of a topic.
+pub fn owner_of(topic: &str, shards: u16) -> ShardId {
+    home_of(topic, shards)
+}
+
+/// The QoS that a subscriber gets: the lower of published and granted [MQTT-3.8.4-8].
+pub fn delivered_qos(published: QoS, granted: QoS) -> QoS {
+    published.min(granted)
+}

@@ -1,0 +1,145 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use smallvec::SmallVec;
+
+use super::ids::ConnId;
+use super::interest::WaitingSuback;
+use super::session::{FixedHasher, Subscription};
+use super::shard::Shard;
+use super::topics::{SubOptions, Subscriber};
+use crate::mqtt::{
+    DecodeError, Properties, ReasonCode, RetainHandling, SharedFilter, Subscribe, SubscribeEntry, TopicFilter, Unsubscribe, encode,
+};
+
+impl Shard {
+    pub(super) fn on_subscribe(&mut self, id: ConnId, packet: &Subscribe<'_>) {
+        let Some(session) = self.session_of(id) else { return };
+        let mut suback = WaitingSuback::new(id, packet.packet_id);
+        let subscription_id = packet.properties.subscription_id.unwrap_or(0);
+        for entry in packet.filters() {
+            // One answer per filter, in order [MQTT-3.8.4-5] [MQTT-3.9.3-1].
+            match self.subscribe_one(session, &entry, subscription_id, &mut suback) {
+                Ok(code) => suback.codes.push(code.0),
+                Err(error) => return self.refuse(id, error),
+            }
+        }
+        self.suback_when_known(suback);
+    }
+
+    fn subscribe_one(
+        &mut self,
+        index: u32,
+        entry: &SubscribeEntry<'_>,
+        subscription_id: u32,
+        suback: &mut WaitingSuback,
+    ) -> Result<ReasonCode, DecodeError> {
+        let Some(v5) = self.sessions.get(index).map(|session| session.version.is_v5()) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
+        let shared = SharedFilter::parse(entry.filter);
+        let valid = match &shared {
+            Some(shared) => shared.is_ok(),
+            None => TopicFilter::new(entry.filter).is_ok(),
+        };
+        if !valid && !v5 {
+            // 3.x has no code for it: a violation of the rules for filters ends the connection [MQTT-4.8.0-1].
+            return Err(DecodeError { reason: ReasonCode::TOPIC_FILTER_INVALID, what: "invalid topic filter" });
+        }
+        if !valid || !self.topic_within_limits(entry.filter) {
+            return Ok(failure(v5, ReasonCode::TOPIC_FILTER_INVALID));
+        }
+        let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
+        if subscribed >= self.limits.max_subscriptions_per_client as usize {
+            return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
+        }
+        let options = SubOptions::new(entry.options.qos, entry.options.no_local, entry.options.retain_as_published);
+        let subscriber = Subscriber { session: index, subscription_id, options };
+        let subscription = match shared {
+            Some(Ok(shared)) => {
+                let joined = self.topics.subscribe_shared(shared.group, shared.filter.as_str(), subscriber);
+                self.tell_interest(joined.tell);
+                Subscription::Shared(joined.id)
+            }
+            _ => {
+                // The same filter again replaces the subscription [MQTT-3.8.4-3].
+                let added = self.topics.subscribe(entry.filter, subscriber);
+                self.tell_interest(added.tell);
+                // Retained messages: never for shared subscriptions, else as the client asks [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
+                let wanted = match entry.options.retain_handling {
+                    RetainHandling::Send => true,
+                    RetainHandling::SendIfNew => !added.existed,
+                    RetainHandling::DoNotSend => false,
+                };
+                if wanted {
+                    suback.fetches.push((entry.filter.into(), subscriber));
+                }
+                Subscription::Filter(added.id)
+            }
+        };
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.subscriptions.insert(subscription);
+        }
+        Ok(ReasonCode(entry.options.qos as u8))
+    }
+
+    /// Every shard knows the subscriptions: the client is told, and gets the retained messages [MQTT-3.8.4-1] [MQTT-3.8.4-2].
+    pub(super) fn send_suback(&mut self, suback: &WaitingSuback) {
+        if self.session_of(suback.conn).is_none() {
+            return;
+        }
+        let Some(conn) = self.output(suback.conn.slot) else { return };
+        encode::suback(conn.out.own(), conn.version, suback.packet_id, &suback.codes, &Properties::default());
+        self.counters.packets_sent += 1;
+        for (filter, subscriber) in &suback.fetches {
+            self.start_fetch(suback.conn.slot, filter, *subscriber);
+        }
+    }
+
+    pub(super) fn on_unsubscribe(&mut self, id: ConnId, packet: &Unsubscribe<'_>) {
+        let Some(index) = self.session_of(id) else { return };
+        let mut codes: SmallVec<[u8; 8]> = SmallVec::new();
+        for filter in packet.filters() {
+            let existed = match SharedFilter::parse(filter) {
+                Some(Ok(shared)) => {
+                    let group = self.topics.find_share(shared.group, shared.filter.as_str());
+                    group.is_some_and(|group| self.unsubscribe_one(index, Subscription::Shared(group)))
+                }
+                Some(Err(_)) => false,
+                // Filters are compared as text [MQTT-3.10.4-1].
+                None => self.topics.find(filter).is_some_and(|filter| self.unsubscribe_one(index, Subscription::Filter(filter))),
+            };
+            codes.push(if existed { ReasonCode::SUCCESS.0 } else { ReasonCode::NO_SUBSCRIPTION_EXISTED.0 });
+        }
+        if let Some(conn) = self.output(id.slot) {
+            // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
+            encode::unsuback(conn.out.own(), conn.version, packet.packet_id, &codes, &Properties::default());
+            self.counters.packets_sent += 1;
+        }
+    }
+
+    fn unsubscribe_one(&mut self, index: u32, subscription: Subscription) -> bool {
+        let existed = self.sessions.get_mut(index).is_some_and(|session| session.subscriptions.remove(&subscription));
+        if existed {
+            self.remove_subscription(index, subscription);
+        }
+        existed
+    }
+
+    fn remove_subscription(&mut self, index: u32, subscription: Subscription) {
+        let removed = match subscription {
+            Subscription::Filter(filter) => self.topics.unsubscribe(filter, index),
+            Subscription::Shared(group) => self.topics.unsubscribe_shared(group, index),
+        };
+        self.tell_interest(removed.tell);
+    }
+
+    /// The subscriptions of a session that ends.
+    pub(super) fn drop_subscriptions(&mut self, index: u32, subscriptions: &hashbrown::HashSet<Subscription, FixedHasher>) {
+        for &subscription in subscriptions {
+            self.remove_subscription(index, subscription);
+        }
+    }
+}
+
+/// A failure as the client's version can be told it.
+fn failure(v5: bool, code: ReasonCode) -> ReasonCode {
+    if v5 { code } else { ReasonCode::UNSPECIFIED_ERROR }
+}

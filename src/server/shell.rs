@@ -1,0 +1,363 @@
+//! The loop of one shard: turns its driver, hands what happened to the shard, and carries out what the shard wants.
+//!
+//! A turn: completions in -> batches of other shards in -> timers -> commands -> output of each dirty connection -> batches out, one bell each ->
+//! one system call, which also waits if there is nothing to do. Everything that changes the shard goes through here, in this order.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use hashbrown::HashMap;
+
+use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Wait};
+use super::socket;
+use crate::broker::{Batch, Command, ConnId, Origin, OutBatch, Shard, ShardId};
+use crate::config::Limits;
+use crate::metrics::CloseCause;
+use crate::ring::Ports;
+
+/// How long clients get to take their last bytes when the broker stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection that is to be closed gets to take what was queued before.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon a full ring to another shard is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// What shards send one another.
+pub enum Parcel {
+    Batch(Batch),
+    Socket(MovedSocket),
+}
+
+/// A connection that moves to the shard where its session lives.
+pub struct MovedSocket {
+    socket: OwnedFd,
+    origin: Origin,
+    /// What was received before it moved.
+    received: Vec<u8>,
+}
+
+/// What the control thread asks of a shard.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Limits(Arc<Limits>),
+    SysInterval(u32),
+    /// Say goodbye to the clients and end.
+    Stop,
+}
+
+/// One shard with everything that it owns.
+pub struct Shell {
+    pub shard: Shard,
+    pub driver: AnyDriver,
+    pub ports: Ports<Parcel>,
+    /// The bells of all shards.
+    pub bells: Vec<Arc<Bell>>,
+    pub requests: Receiver<Request>,
+    /// Zero of the shard's clock; the same for all shards.
+    pub started: Instant,
+}
+
+/// What a turn of the driver left to be done after it.
+#[derive(Default)]
+struct Aftermath {
+    arrivals: Vec<(u32, OwnedFd, Option<SocketAddr>)>,
+    departures: Vec<(ConnId, OwnedFd)>,
+}
+
+/// The driver's view of the shell during a turn.
+struct Turn<'a> {
+    shard: &'a mut Shard,
+    aftermath: &'a mut Aftermath,
+    started: Instant,
+    /// The clock, read once a turn, when the first event comes.
+    now: Option<u64>,
+    congested: bool,
+    held_back: &'a mut Vec<ConnId>,
+}
+
+impl Turn<'_> {
+    fn now(&mut self) -> u64 {
+        let started = self.started;
+        *self.now.get_or_insert_with(|| started.elapsed().as_millis() as u64)
+    }
+}
+
+impl Events for Turn<'_> {
+    fn accepted(&mut self, listener: u32, socket: OwnedFd, peer: Option<SocketAddr>) {
+        self.aftermath.arrivals.push((listener, socket, peer));
+    }
+
+    fn accept_failed(&mut self, listener: u32, error: std::io::Error) {
+        socket::warn_accept_failed(listener, &error);
+    }
+
+    #[inline]
+    fn received(&mut self, conn: ConnId, bytes: &[u8]) -> ReadMore {
+        let now = self.now();
+        if !self.shard.receive(now, conn, bytes) {
+            return ReadMore::Pause;
+        }
+        if self.congested {
+            self.held_back.push(conn);
+            return ReadMore::Pause;
+        }
+        ReadMore::Continue
+    }
+
+    fn ended(&mut self, conn: ConnId, cause: EndCause) {
+        let now = self.now();
+        let cause = match cause {
+            EndCause::Eof => CloseCause::ClientClosed,
+            EndCause::Error(_) => CloseCause::SocketError,
+        };
+        self.shard.ended(now, conn, cause);
+    }
+
+    fn sent(&mut self, conn: ConnId, batch: OutBatch, result: std::io::Result<()>) {
+        let now = self.now();
+        self.shard.sent(now, conn, batch);
+        if result.is_err() {
+            self.shard.ended(now, conn, CloseCause::SocketError);
+        }
+    }
+
+    fn detached(&mut self, conn: ConnId, socket: OwnedFd) {
+        self.aftermath.departures.push((conn, socket));
+    }
+
+    fn closed(&mut self, conn: ConnId) {
+        let now = self.now();
+        self.shard.closed(now, conn);
+    }
+
+    fn rung(&mut self) {}
+}
+
+/// The state of the loop between turns.
+#[derive(Default)]
+struct Pending {
+    aftermath: Aftermath,
+    commands: Vec<Command>,
+    /// Where connections that are being taken from the driver go.
+    moving: HashMap<ConnId, ShardId>,
+    /// Sockets that found the ring to their shard full.
+    parcels: Vec<(ShardId, MovedSocket)>,
+    /// Connections to be closed once their output has left, and by when at the latest.
+    closing: Vec<(ConnId, Instant)>,
+    /// Connections not read from because other shards lag.
+    held_back: Vec<ConnId>,
+    /// A batch found its ring full.
+    batches_left: bool,
+    stopping: Option<Instant>,
+}
+
+impl Shell {
+    /// Runs the shard until it is told to stop.
+    ///
+    /// # Errors
+    /// The driver failed, which only a broken kernel makes it do.
+    pub fn run(mut self) -> std::io::Result<()> {
+        let mut pending = Pending::default();
+        loop {
+            self.turn_driver(&mut pending)?;
+            let now = self.now();
+            self.take_requests(now, &mut pending);
+            self.take_arrivals(now, &mut pending);
+            self.take_parcels(now);
+            self.shard.tick(now);
+            self.carry_out_commands(&mut pending);
+            self.send_output(now);
+            self.close_finished(&mut pending);
+            self.release_held_back(&mut pending);
+            self.hand_over(&mut pending);
+            if let Some(deadline) = pending.stopping
+                && (self.shard.connections() == 0 || Instant::now() >= deadline)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn turn_driver(&mut self, pending: &mut Pending) -> std::io::Result<()> {
+        let mut wait = self.wait(pending);
+        let own = usize::from(self.shard.id().0);
+        let (ports, requests) = (&self.ports, &self.requests);
+        if wait != Wait::Poll
+            && (self.driver.has_work() || !self.bells[own].prepare_to_sleep(|| ports.any_inbound() || !requests.is_empty()))
+        {
+            wait = Wait::Poll;
+        }
+        let congested = self.shard.congested();
+        let mut turn = Turn {
+            shard: &mut self.shard,
+            aftermath: &mut pending.aftermath,
+            started: self.started,
+            now: None,
+            congested,
+            held_back: &mut pending.held_back,
+        };
+        let outcome = self.driver.turn(wait, &mut turn);
+        self.bells[own].awake();
+        outcome
+    }
+
+    fn wait(&self, pending: &Pending) -> Wait {
+        if self.shard.has_work() {
+            return Wait::Poll;
+        }
+        if pending.batches_left || !pending.parcels.is_empty() {
+            return Wait::For(RETRY);
+        }
+        let timer = self.shard.next_deadline().map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+        let closing = (!pending.closing.is_empty() || pending.stopping.is_some()).then_some(Duration::from_millis(100));
+        match timer.into_iter().chain(closing).min() {
+            Some(wait) if wait.is_zero() => Wait::Poll,
+            Some(wait) => Wait::For(wait),
+            None => Wait::Forever,
+        }
+    }
+
+    fn take_requests(&mut self, now: u64, pending: &mut Pending) {
+        while let Ok(request) = self.requests.try_recv() {
+            match request {
+                Request::Limits(limits) => self.shard.set_limits(limits),
+                Request::SysInterval(interval_s) => self.shard.set_sys_interval(interval_s),
+                Request::Stop => {
+                    self.driver.stop_listening();
+                    self.shard.shut_down(now);
+                    pending.stopping = Some(Instant::now() + DRAIN_TIMEOUT);
+                }
+            }
+        }
+    }
+
+    /// New connections in, moving ones out.
+    fn take_arrivals(&mut self, now: u64, pending: &mut Pending) {
+        for (listener, socket, peer) in pending.aftermath.arrivals.drain(..) {
+            socket::prepare(&socket);
+            // Where the shard has no room, the socket is closed by being dropped.
+            let Some(conn) = self.shard.open(now, Origin { listener: listener as u16, peer }) else { continue };
+            if let Err(error) = self.driver.attach(conn, socket) {
+                tracing::warn!("cannot read from a new connection: {error}");
+                self.shard.closed(now, conn);
+            }
+        }
+        for (conn, socket) in pending.aftermath.departures.drain(..) {
+            let Some(to) = pending.moving.remove(&conn) else { continue };
+            let Some((origin, received)) = self.shard.release(conn) else { continue };
+            pending.parcels.push((to, MovedSocket { socket, origin, received }));
+        }
+    }
+
+    fn take_parcels(&mut self, now: u64) {
+        for from in 0..self.ports.inbound.len() {
+            while let Some(parcel) = self.ports.inbound[from].as_mut().and_then(|ring| ring.pop()) {
+                match parcel {
+                    Parcel::Batch(batch) => self.shard.peer_batch(now, ShardId(from as u16), batch),
+                    Parcel::Socket(moved) => self.take_moved(now, moved),
+                }
+            }
+        }
+    }
+
+    fn take_moved(&mut self, now: u64, moved: MovedSocket) {
+        let Some(conn) = self.shard.open(now, moved.origin) else { return };
+        if let Err(error) = self.driver.attach(conn, moved.socket) {
+            tracing::warn!("cannot read from a connection of another shard: {error}");
+            return self.shard.closed(now, conn);
+        }
+        if !self.shard.receive(now, conn, &moved.received) {
+            self.driver.pause(conn);
+        }
+    }
+
+    fn carry_out_commands(&mut self, pending: &mut Pending) {
+        let mut commands = std::mem::take(&mut pending.commands);
+        self.shard.take_commands(&mut commands);
+        for &command in &commands {
+            match command {
+                Command::Close { conn, after_send: false } => self.driver.close(conn, Close::Now),
+                Command::Close { conn, after_send: true } => pending.closing.push((conn, Instant::now() + LAST_WORDS_TIMEOUT)),
+                Command::HandOff { conn, to } => {
+                    pending.moving.insert(conn, to);
+                    self.driver.detach(conn);
+                }
+                Command::Resume(conn) => self.driver.resume(conn),
+            }
+        }
+        pending.commands = commands;
+    }
+
+    fn send_output(&mut self, now: u64) {
+        while let Some((conn, batch)) = self.shard.next_output() {
+            let Some((batch, result)) = self.driver.send(conn, batch) else { continue };
+            self.shard.sent(now, conn, batch);
+            if result.is_err() {
+                self.shard.ended(now, conn, CloseCause::SocketError);
+            }
+        }
+    }
+
+    /// Closes connections whose last output is with the driver; it finishes that before it closes.
+    fn close_finished(&mut self, pending: &mut Pending) {
+        let (shard, driver) = (&self.shard, &mut self.driver);
+        pending.closing.retain(|&(conn, deadline)| {
+            if !shard.has_output(conn) {
+                driver.close(conn, Close::AfterSend);
+                return false;
+            }
+            if Instant::now() >= deadline {
+                driver.close(conn, Close::Now);
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Reads from publishers again once the other shards have caught up.
+    fn release_held_back(&mut self, pending: &mut Pending) {
+        if !pending.held_back.is_empty() && !self.shard.congested() {
+            pending.held_back.drain(..).for_each(|conn| self.driver.resume(conn));
+        }
+    }
+
+    /// Hands batches and sockets to other shards, and wakes each that got something, once.
+    fn hand_over(&mut self, pending: &mut Pending) {
+        pending.batches_left = false;
+        let mut parcels = std::mem::take(&mut pending.parcels);
+        for to in 0..self.ports.outbound.len() {
+            let Some(ring) = self.ports.outbound[to].as_mut() else { continue };
+            let shard = ShardId(to as u16);
+            let mut given = false;
+            if let Some(batch) = self.shard.take_batch(shard) {
+                match ring.push(Parcel::Batch(batch)) {
+                    Ok(()) => given = true,
+                    Err(Parcel::Batch(batch)) => {
+                        self.shard.untake_batch(shard, batch);
+                        pending.batches_left = true;
+                    }
+                    Err(Parcel::Socket(_)) => {}
+                }
+            }
+            let (for_it, others): (Vec<_>, Vec<_>) = parcels.into_iter().partition(|(to, _)| *to == shard);
+            parcels = others;
+            for (_, moved) in for_it {
+                match ring.push(Parcel::Socket(moved)) {
+                    Ok(()) => given = true,
+                    Err(Parcel::Socket(moved)) => pending.parcels.push((shard, moved)),
+                    Err(Parcel::Batch(_)) => {}
+                }
+            }
+            if given {
+                self.bells[to].ring();
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Sockets of clients and listeners: options, binding, and errors that say what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::config::Listener;
+
+/// Options of a connected socket.
+pub fn prepare(socket: &OwnedFd) {
+    // Output is gathered over a turn already; what is sent is to leave at once.
+    if let Err(error) = SockRef::from(socket).set_tcp_nodelay(true) {
+        tracing::debug!("TCP_NODELAY: {error}");
+    }
+}
+
+/// One listening socket per shard for each listener: the kernel spreads new connections over them. Gives the addresses that were bound (a port 0 is
+/// replaced by the port that the system chose).
+///
+/// # Errors
+/// A sentence that says which address cannot be had, why, and what to do.
+pub fn listen(listeners: &[Listener], shards: u16) -> Result<(Vec<SocketAddr>, Vec<Vec<OwnedFd>>), String> {
+    let mut addresses = Vec::new();
+    let mut per_shard: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        let mut address = listener.address;
+        if shards > 1 && address.port() != 0 {
+            // Sockets that share a port do so with anybody's: only one that does not share finds out whether the port is taken.
+            bind(address, false).map_err(|error| explain(&error, address))?;
+        }
+        for sockets in &mut per_shard {
+            let socket = bind(address, shards > 1).map_err(|error| explain(&error, address))?;
+            socket.listen(listener.backlog.min(i32::MAX as u32) as i32).map_err(|error| explain(&error, address))?;
+            if let Some(bound) = socket.local_addr().ok().and_then(|bound| bound.as_socket()) {
+                address = bound;
+            }
+            sockets.push(socket.into());
+        }
+        addresses.push(address);
+    }
+    Ok((addresses, per_shard))
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // `[::]` and `0.0.0.0` may then be listened on side by side.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn explain(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "cannot listen on {address}: the port is in use (another broker?); `ss -ltnp 'sport = :{port}'` shows by whom, `--listen {ip}:PORT` takes another",
+            port = address.port(),
+            ip = address.ip(),
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "cannot listen on {address}: ports below 1024 need the right to use them; take one above, or give the binary CAP_NET_BIND_SERVICE"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("cannot listen on {address}: no interface of this machine has that address; `ip address` lists them")
+        }
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            format!("cannot listen on {address}: too few file descriptors; raise `ulimit -n`, or LimitNOFILE in the service's unit")
+        }
+        _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+/// Says why new connections are not accepted for the moment.
+pub fn warn_accept_failed(listener: u32, error: &io::Error) {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            tracing::warn!(
+                listener,
+                "new connections wait: no file descriptor is left; raise `ulimit -n`, or LimitNOFILE in the service's unit"
+            );
+        }
+        _ => tracing::warn!(listener, "new connections wait: {error}"),
+    }
+}
+
+/// Raises the soft limit of file descriptors to the hard one; gives the limit that holds then.
+pub fn raise_file_descriptors() -> u64 {
+    let (soft, hard) = match rustix::process::getrlimit(rustix::process::Resource::Nofile) {
+        rustix::process::Rlimit { current, maximum } => (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX)),
+    };
+    let raised = rustix::process::Rlimit { current: Some(hard), maximum: Some(hard) };
+    if soft < hard && rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).is_err() {
+        return soft;
+    }
+    hard
+}

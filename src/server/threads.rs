@@ -1,0 +1,225 @@
+//! The threads of the shards: made, pinned, asked, stopped.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::driver::{AnyDriver, Backend, Bell, Driver, Options, probe};
+use super::shell::{Parcel, Request, Shell};
+use super::socket;
+use crate::broker::{Shard, ShardConfig, ShardId};
+use crate::config::{self, Config};
+use crate::ring::{Ports, mesh};
+
+/// Parcels that may wait in the ring from one shard to another.
+const RING_CAPACITY: usize = 256;
+/// Requests of the control thread that may wait for a shard.
+const REQUESTS: usize = 16;
+/// Below this many file descriptors a broker is soon out of them.
+const FEW_FILE_DESCRIPTORS: u64 = 4_096;
+
+/// The running shards.
+pub struct Shards {
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
+    requests: Vec<Sender<Request>>,
+    bells: Vec<Arc<Bell>>,
+    addresses: Vec<SocketAddr>,
+    backend: &'static str,
+}
+
+/// What one thread is made of; everything here can be sent to it.
+struct Plan {
+    shard: ShardConfig,
+    sys: Options,
+    backend: Backend,
+    listeners: Vec<OwnedFd>,
+    ports: Ports<Parcel>,
+    bells: Vec<Arc<Bell>>,
+    requests: Receiver<Request>,
+    started: Instant,
+    cpu: Option<usize>,
+}
+
+impl Shards {
+    /// Binds the listeners and starts one thread per shard; all of them run when this returns.
+    ///
+    /// # Errors
+    /// A sentence for the person who started the broker.
+    pub fn start(config: &Config) -> Result<Shards, String> {
+        let usable: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let count = config.shard_count(usable.len());
+        let cpus = match &config.cpus {
+            Some(list) => list.cpus().iter().map(|&cpu| usize::from(cpu)).collect(),
+            None => usable,
+        };
+        let file_descriptors = socket::raise_file_descriptors();
+        if file_descriptors < FEW_FILE_DESCRIPTORS {
+            tracing::warn!(
+                "only {file_descriptors} file descriptors: every connection needs one; raise `ulimit -n`, or LimitNOFILE in the service's unit"
+            );
+        }
+        let backend = choose_backend(config.io.backend)?;
+        let (addresses, listeners) = socket::listen(&config.listeners, count)?;
+        let mut bells = Vec::new();
+        for _ in 0..count {
+            bells.push(Arc::new(Bell::new().map_err(|error| format!("cannot make an eventfd: {error}; raise `ulimit -n`"))?));
+        }
+        let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), bells, addresses, backend: name(backend) };
+        shards.spawn_all(config, count, &cpus, backend, listeners)?;
+        Ok(shards)
+    }
+
+    fn spawn_all(
+        &mut self,
+        config: &Config,
+        count: u16,
+        cpus: &[usize],
+        backend: Backend,
+        listeners: Vec<Vec<OwnedFd>>,
+    ) -> Result<(), String> {
+        let limits = Arc::new(config.limits.clone());
+        let started = Instant::now();
+        let seed = random_seed();
+        let (ready, outcome) = bounded(usize::from(count));
+        for ((index, ports), listeners) in mesh(usize::from(count), RING_CAPACITY).into_iter().enumerate().zip(listeners) {
+            let (sender, requests) = bounded(REQUESTS);
+            self.requests.push(sender);
+            let id = ShardId(index as u16);
+            let plan = Plan {
+                shard: ShardConfig { id, shards: count, limits: Arc::clone(&limits), sys_interval_s: config.sys.interval_s, seed },
+                sys: options(&config.io),
+                backend,
+                listeners,
+                ports,
+                bells: self.bells.clone(),
+                requests,
+                started,
+                // More shards than CPUs: the scheduler does better than a pin.
+                cpu: (usize::from(count) <= cpus.len()).then(|| cpus[index]),
+            };
+            let ready = ready.clone();
+            let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+            let spawned = thread.spawn(move || run_shard(plan, &ready));
+            self.threads.push(spawned.map_err(|error| format!("cannot start the thread of shard {index}: {error}"))?);
+        }
+        drop(ready);
+        for _ in 0..count {
+            outcome.recv().unwrap_or_else(|_| Err("a shard ended while it started".to_owned()))?;
+        }
+        Ok(())
+    }
+
+    /// Where the broker listens, how it runs, and what to try.
+    pub fn summary(&self) -> String {
+        let addresses: Vec<_> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        let count = self.threads.len();
+        let port = self.addresses.first().map_or(1883, SocketAddr::port);
+        let option = if port == 1883 { String::new() } else { format!(" -p {port}") };
+        format!(
+            "ringmq {version} listens on {addresses} with {count} shard{s} over {backend}; try: ringmq sub{option} -v -t '#'  and  ringmq pub{option} -t hello -m world",
+            version = env!("CARGO_PKG_VERSION"),
+            addresses = addresses.join(", "),
+            s = if count == 1 { "" } else { "s" },
+            backend = self.backend,
+        )
+    }
+
+    /// Asks every shard the same.
+    pub fn request(&self, request: &Request) {
+        for (sender, bell) in self.requests.iter().zip(&self.bells) {
+            if sender.send(request.clone()).is_ok() {
+                bell.ring();
+            }
+        }
+    }
+
+    /// Whether a shard has ended although nobody asked it to.
+    pub fn any_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Ends all shards, and waits until they have.
+    ///
+    /// # Errors
+    /// Which shard did not end well, and why.
+    pub fn stop(self) -> Result<(), String> {
+        self.request(&Request::Stop);
+        let mut failed = Vec::new();
+        for (index, thread) in self.threads.into_iter().enumerate() {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failed.push(format!("shard {index}: {error}")),
+                Err(_) => failed.push(format!("shard {index} broke down")),
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+}
+
+fn run_shard(plan: Plan, ready: &Sender<Result<(), String>>) -> std::io::Result<()> {
+    if let Some(id) = plan.cpu
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!("cannot pin a shard to CPU {id}: is it one that the process may use?");
+    }
+    let own = Arc::clone(&plan.bells[usize::from(plan.shard.id.0)]);
+    let opened = AnyDriver::open(plan.backend, &plan.sys, own).and_then(|(mut driver, _)| {
+        for (id, listener) in plan.listeners.into_iter().enumerate() {
+            driver.listen(id as u32, listener)?;
+        }
+        Ok(driver)
+    });
+    let driver = match opened {
+        Ok(driver) => driver,
+        Err(error) => {
+            let _ = ready.send(Err(format!("cannot start the I/O of shard {}: {error}", plan.shard.id.0)));
+            return Ok(());
+        }
+    };
+    let now = plan.started.elapsed().as_millis() as u64;
+    let shard = Shard::new(plan.shard, now);
+    let shell = Shell { shard, driver, ports: plan.ports, bells: plan.bells, requests: plan.requests, started: plan.started };
+    let _ = ready.send(Ok(()));
+    shell.run()
+}
+
+/// The backend for all shards; a fallback from io_uring is said in one line.
+fn choose_backend(wanted: config::Backend) -> Result<Backend, String> {
+    match wanted {
+        config::Backend::Epoll => Ok(Backend::Epoll),
+        config::Backend::Uring => probe().map(|()| Backend::Uring).map_err(|why| format!("io.backend = \"uring\": {why}")),
+        config::Backend::Auto => Ok(match probe() {
+            Ok(()) => Backend::Uring,
+            Err(why) => {
+                tracing::warn!("no io_uring, epoll does the work instead: {why}");
+                Backend::Epoll
+            }
+        }),
+    }
+}
+
+fn name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Epoll => "epoll",
+        Backend::Auto | Backend::Uring => "io_uring",
+    }
+}
+
+fn options(io: &config::Io) -> Options {
+    Options {
+        receive_buffers: io.recv_buffers,
+        receive_buffer_bytes: io.recv_buffer_bytes,
+        max_events_per_turn: io.max_events_per_turn,
+        ..Options::default()
+    }
+}
+
+/// A seed that clients cannot know: for hashes of what they choose.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
