@@ -226,8 +226,8 @@ enum Phase {
 
 /// Whether a failed accept says something about one connection only, so that the next may be tried at once.
 fn accept_again_at_once(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAGAIN | libc::EINTR | libc::ECONNABORTED | libc::ECANCELED | libc::EPROTO | libc::EPERM)
-    )
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ECONNABORTED | libc::ECANCELED | libc::EPROTO | libc::EPERM))
 }
+
+#[cfg(test)]
+mod tests;
