@@ -270,7 +270,7 @@ impl Shard {
 
     /// A paused publisher has waited long enough for a full queue: it is let go, without an acknowledgement.
     pub(super) fn on_paused_too_long(&mut self, id: ConnId) {
-        self.disconnect(id, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
+        self.disconnect(id, ReasonCode::SERVER_BUSY, Will::Publish);
     }
 
     /// Whether a connection's session is still there.

@@ -299,13 +299,6 @@ impl Shard {
         self.deliver_acknowledged(session, Delivery { message, qos, retain, subscription_ids: ids.into() }, Some(job))
     }
 
-    fn note_live_retained(&mut self, session: u32, topic: &str) {
-        let fingerprint = self.topics.fingerprint(topic);
-        if let Some(conn) = self.sessions.get(session).and_then(|session| self.connections.slot_mut(session.connection)) {
-            conn.note_live_retained(fingerprint);
-        }
-    }
-
     /// A message for a shared subscription: to the member whose turn it is, on whatever shard it is [MQTT-4.8.2-4].
     fn deliver_share(&mut self, group: GroupId, incoming: &Incoming<'_>, shares: &mut Vec<(ShardId, u64)>, job: &mut Job) -> ReasonCode {
         match self.topics.choose_shard(group) {

@@ -27,8 +27,8 @@ const SHARE_BYTES: usize = 256;
 struct Encoded {
     /// Slots of the subscribers' connections.
     slots: Vec<u32>,
-    /// PUBLISH packets, one behind the other.
-    chunk: Chunk,
+    /// PUBLISH packets, one behind the other; `None` where there are no subscribers.
+    chunk: Option<Chunk>,
     /// The largest of them, bytes.
     largest: usize,
 }
@@ -46,6 +46,13 @@ pub struct Run {
     v3: Encoded,
     v5: Encoded,
     remote: ShardSet,
+}
+
+impl Run {
+    /// Forgets what was gathered: something went wrong in the middle.
+    pub(super) fn abandon(&mut self) {
+        *self = Run::default();
+    }
 }
 
 impl Shard {
@@ -90,7 +97,7 @@ impl Shard {
             for encoded in [&mut run.v3, &mut run.v5] {
                 encoded.slots.clear();
                 encoded.largest = 0;
-                encoded.chunk = self.chunks.take();
+                encoded.chunk = None;
             }
             for target in &targets.list {
                 // QoS 0 is never stored for a session without a connection [MQTT-4.3.1-1].
@@ -99,6 +106,9 @@ impl Shard {
                 };
                 let v5 = self.connections.slot(slot).is_some_and(|conn| conn.version.is_v5());
                 if v5 { run.v5.slots.push(slot) } else { run.v3.slots.push(slot) }
+            }
+            for encoded in [&mut run.v3, &mut run.v5] {
+                encoded.chunk = (!encoded.slots.is_empty()).then(|| self.chunks.take());
             }
         }
         self.scratch.matches = matches;
@@ -110,10 +120,7 @@ impl Shard {
         let now = self.now;
         self.run.count += 1;
         for (encoded, version) in [(&mut self.run.v3, Version::V311), (&mut self.run.v5, Version::V5)] {
-            if encoded.slots.is_empty() {
-                continue;
-            }
-            let Some(chunk) = Rc::get_mut(&mut encoded.chunk) else { continue };
+            let Some(chunk) = encoded.chunk.as_mut().and_then(Rc::get_mut) else { continue };
             let before = chunk.len();
             let message_expiry = if incoming.expires_at == NEVER { None } else { remaining_s(incoming.expires_at, now) };
             let packet = PublishOut { forward: incoming.forward, message_expiry, ..PublishOut::new(incoming.topic, incoming.payload) };
@@ -149,7 +156,7 @@ impl Shard {
     }
 
     fn flush_encoded(&mut self, encoded: &mut Encoded, count: u64) {
-        let chunk = std::mem::take(&mut encoded.chunk);
+        let Some(chunk) = encoded.chunk.take() else { return };
         let share = encoded.slots.len() >= SHARE_SUBSCRIBERS && chunk.len() >= SHARE_BYTES;
         let allowed = self.allowed_unsent;
         let mut delivered = 0;
