@@ -27,9 +27,10 @@ Examples:
   ringmq pub -t sensors/1 -m 21.5 -r         send one retained message
 
 Configuration:
-  One TOML file, given with --config; the broker looks nowhere else. Without it the defaults hold, which
-  `ringmq check-config` prints. Flags and --set go over the file. docs/CONFIG.md explains every setting.
-  SIGHUP reads the file again: limits, log level and $SYS interval change, the rest needs a restart.";
+  One TOML file, given with --config; the broker looks nowhere else. Without it the defaults
+  hold; `ringmq check-config` prints them. Flags and --set go over the file. docs/CONFIG.md
+  explains every setting. SIGHUP reads the file again: limits, log level and $SYS interval
+  change at once, the rest needs a restart.";
 
 /// MQTT broker for Linux: one shard per core, MQTT 3.1, 3.1.1 and 5.0
 ///

@@ -25,16 +25,18 @@ const MAX_RETRY_WAIT: Duration = Duration::from_secs(30);
 const EXAMPLES: &str = "\
 Examples:
   ringmq sub -t 'sensors/#' -v               topic and payload of everything below sensors
-  ringmq sub -t a -t b -C 10 -W 5            at most ten messages, at most five seconds (then exit code 27)
+  ringmq sub -t a -t b -C 10 -W 5            ten messages, or 27 as exit code after 5 s
   ringmq sub -t '#' -F '%I %t %q%r %p'       a format of one's own
-  ringmq sub -t a -i me -c -q 1 -E           make a lasting session, to be read later with the same -i -c
+  ringmq sub -t a -i me -c -q 1 -E           make a lasting session, to be read later
   ringmq sub -t '$SYS/broker/#' -v           what the broker says of itself
 
 Format (-F):
-  %t topic  %p payload  %x %X payload in hex  %l length  %q QoS  %r retained  %m packet identifier  %j JSON  %J JSON with JSON payload
-  %I ISO 8601  %U Unix time  @Y @m @d @H @M @S @N ... as strftime (UTC)  \\n \\t \\0 \\e ...  %% @@ \\\\ the characters themselves
-  MQTT 5: %A topic alias  %C content type  %D correlation data  %E expiry  %F payload format  %P user properties  %R response topic  %S ids
-  Between % and the letter: - left, 0 zeros, a width, .length";
+  %t topic  %p payload  %x %X payload in hex  %l its length  %q QoS  %r retained  %m packet id
+  %j JSON, payload as a string  %J JSON, payload as it is  %I ISO 8601 time  %U Unix time
+  %C content type  %D correlation data  %E expiry  %F payload format  %P user properties
+  %R response topic  %S subscription identifiers  %A topic alias (all of MQTT 5)
+  @Y @m @d @H @M @S @N ... as strftime, in UTC  \\n \\t \\0 \\e ...  %% @@ \\\\ the characters themselves
+  Between % and the letter: - for left, 0 for zeros, a width, and .length";
 
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(disable_help_flag = true, after_help = EXAMPLES)]
