@@ -46,6 +46,8 @@ pub struct Run {
     /// Of the topics, when the subscribers were looked up.
     generation: u64,
     count: u64,
+    /// Matching sessions without a connection.
+    offline: u64,
     /// For clients of 3.x and of 5.0.
     families: [Family; 2],
     remote: ShardSet,
@@ -178,6 +180,7 @@ impl Shard {
             run.topic.push_str(incoming.topic);
             run.generation = self.topics.generation();
             run.count = 0;
+            run.offline = 0;
             // What comes from another shard was matched there for the others; here only the own subscribers count.
             run.remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
             for family in &mut run.families {
@@ -187,7 +190,7 @@ impl Shard {
             for target in &targets.list {
                 // QoS 0 is never stored for a session without a connection [MQTT-4.3.1-1].
                 let Some(slot) = self.sessions.get(target.session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
-                    self.counters.count_dropped(DropReason::Offline, 1);
+                    run.offline += 1;
                     continue;
                 };
                 let family = self.connections.slot(slot).map_or(0, |conn| family_of(conn.version));
@@ -282,6 +285,7 @@ impl Shard {
     fn flush_run(&mut self) {
         self.run.active = false;
         self.run.source = None;
+        self.counters.count_dropped(DropReason::Offline, self.run.offline * self.run.count);
         for family in 0..2 {
             if self.run.families[family].chunk.is_some() {
                 self.flush_family(family);
