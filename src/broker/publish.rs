@@ -105,8 +105,8 @@ impl Shard {
     fn publish_at_most_once(&mut self, id: ConnId, incoming: &Incoming<'_>) {
         let Some(conn) = self.connections.get(id) else { return };
         let session = conn.session;
-        if !incoming.retain && !is_sys(incoming.topic) {
-            return self.run_publish(session, incoming);
+        if !incoming.retain && !is_sys(incoming.topic) && self.run_publish(session, incoming) {
+            return;
         }
         self.finish_run();
         let publisher = Publisher { session, hold: false, answer: AnswerTo::Nobody };

@@ -7,13 +7,11 @@
 
 use std::rc::Rc;
 
-use super::acks::AnswerTo;
 use super::connection::NONE;
 use super::ids::ShardSet;
 use super::message::{Incoming, NEVER, remaining_s};
 use super::outbox::Chunk;
 use super::peer::{PeerMessage, PeerOptions};
-use super::route::Publisher;
 use super::shard::Shard;
 use crate::metrics::DropReason;
 use crate::mqtt::{PublishOut, QoS, Version, encode};
@@ -49,9 +47,10 @@ pub struct Run {
 }
 
 impl Shard {
-    /// A QoS 0 publish without RETAIN.
+    /// A QoS 0 publish without RETAIN, of a session or, with [`NONE`], of another shard. False where its subscribers do not all get the same bytes, and
+    /// nothing was done: then it goes its own way.
     #[inline]
-    pub(super) fn run_publish(&mut self, publisher: u32, incoming: &Incoming<'_>) {
+    pub(super) fn run_publish(&mut self, publisher: u32, incoming: &Incoming<'_>) -> bool {
         if !(self.run.active
             && self.run.publisher == publisher
             && self.run.topic == incoming.topic
@@ -59,21 +58,20 @@ impl Shard {
         {
             self.finish_run();
             if !self.start_run(publisher, incoming) {
-                let hold = false;
-                self.publish(incoming, Publisher { session: publisher, hold, answer: AnswerTo::Nobody });
-                return;
+                return false;
             }
         }
         self.add_to_run(incoming);
+        true
     }
 
-    /// Looks the subscribers up. False where they do not all get the same bytes: then each message goes its own way.
+    /// Looks the subscribers up. False where they do not all get the same bytes.
     fn start_run(&mut self, publisher: u32, incoming: &Incoming<'_>) -> bool {
         let mut matches = std::mem::take(&mut self.scratch.matches);
         let mut targets = std::mem::take(&mut self.scratch.targets);
-        // What comes from another shard was matched there for the others; here only the own subscribers count.
+        // What comes from another shard was matched there for the other shards and for shared subscriptions; here only the own subscribers count.
         self.topics.matches(incoming.topic, &mut matches);
-        let mut plain = matches.groups.is_empty();
+        let mut plain = publisher == NONE || matches.groups.is_empty();
         if plain {
             targets.resolve(&self.topics, &matches, publisher);
             plain = targets.plain();
