@@ -96,10 +96,12 @@ impl Shard {
 
     /// Whether a topic name or filter keeps to the configured limits.
     pub(super) fn topic_within_limits(&self, topic: &str) -> bool {
-        // Counting levels is only worth it where the text is long enough to have too many.
+        let levels = self.limits.max_topic_levels;
+        // Counting levels is only worth it where the text is long enough to have too many. The largest limit is none: there may be one level more.
         topic.len() <= usize::from(self.limits.max_topic_bytes)
-            && (topic.len() < usize::from(self.limits.max_topic_levels)
-                || topic.bytes().filter(|&byte| byte == b'/').count() < usize::from(self.limits.max_topic_levels))
+            && (topic.len() < usize::from(levels)
+                || levels == u16::MAX
+                || topic.bytes().filter(|&byte| byte == b'/').count() < usize::from(levels))
     }
 
     fn publish_at_most_once(&mut self, id: ConnId, incoming: &Incoming<'_>) {

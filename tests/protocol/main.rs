@@ -6,4 +6,6 @@
 mod connect;
 mod keep_alive;
 mod publish;
+mod subscribe;
 mod support;
+mod wildcards;
