@@ -114,7 +114,8 @@ impl Bare {
             (RECEIVE, result) => {
                 if let Some(id) = cqueue::buffer_select(entry.flags()) {
                     // SAFETY: the kernel has filled that many bytes of this buffer and given it to us.
-                    let bytes = unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * BUFFER_BYTES), result.max(0) as usize) };
+                    let bytes =
+                        unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * BUFFER_BYTES), result.max(0) as usize) };
                     self.forwarder.receive(slot, bytes);
                     self.give_back(id);
                 }
