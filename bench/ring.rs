@@ -31,13 +31,19 @@ fn one_core(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Waits a little for the other side, and lets it run where the two have to share a core.
+fn pause() {
+    (0..64).for_each(|_| std::hint::spin_loop());
+    std::thread::yield_now();
+}
+
 fn produce(mut producer: Producer<Message>, messages: u64, batch: usize) {
     let mut left = messages;
     while left > 0 {
         let pushed = producer.push_batch(&mut (0..left).take(batch).map(|n| [n; 8]));
         left -= pushed as u64;
         if pushed == 0 {
-            std::hint::spin_loop();
+            pause();
         }
     }
 }
@@ -51,7 +57,7 @@ fn consume(mut consumer: Consumer<Message>, messages: u64, batch: usize) {
             left -= 1;
         }
         if left == before {
-            std::hint::spin_loop();
+            pause();
         }
     }
 }
