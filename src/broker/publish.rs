@@ -96,17 +96,19 @@ impl Shard {
 
     /// Whether a topic name or filter keeps to the configured limits.
     pub(super) fn topic_within_limits(&self, topic: &str) -> bool {
-        // Counting levels is only worth it where the text is long enough to have too many.
+        let levels = self.limits.max_topic_levels;
+        // Counting levels is only worth it where the text is long enough to have too many. The largest limit is none: there may be one level more.
         topic.len() <= usize::from(self.limits.max_topic_bytes)
-            && (topic.len() < usize::from(self.limits.max_topic_levels)
-                || topic.bytes().filter(|&byte| byte == b'/').count() < usize::from(self.limits.max_topic_levels))
+            && (topic.len() < usize::from(levels)
+                || levels == u16::MAX
+                || topic.bytes().filter(|&byte| byte == b'/').count() < usize::from(levels))
     }
 
     fn publish_at_most_once(&mut self, id: ConnId, incoming: &Incoming<'_>, has_properties: bool) {
         let Some(conn) = self.connections.get(id) else { return };
         let session = conn.session;
-        if !incoming.retain && !is_sys(incoming.topic) {
-            return self.run_publish(session, (!has_properties).then_some(id), incoming);
+        if !incoming.retain && !is_sys(incoming.topic) && self.run_publish(session, (!has_properties).then_some(id), incoming) {
+            return;
         }
         self.finish_run();
         let publisher = Publisher { session, hold: false, answer: AnswerTo::Nobody };

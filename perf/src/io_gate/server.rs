@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 fn idle_glommio() -> Result<(), Box<dyn std::error::Error>> {
     glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
         .name("idle")
-        .spawn(|| std::future::pending::<()>())
+        .spawn(std::future::pending::<()>)
         .map(drop)
         .map_err(|error| error.to_string().into())
 }

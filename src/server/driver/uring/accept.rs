@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use io_uring::{cqueue, opcode, types};
 
+use super::super::deadlines::after;
 use super::super::token::{Op, pack_index};
 use super::super::{Events, accept_again_at_once, sys};
 use super::UringDriver;
@@ -68,7 +69,7 @@ impl UringDriver {
         if listener.stopping {
             listener.socket = None;
         } else if rests {
-            listener.retry_at = Some(Instant::now() + self.options.accept_backoff);
+            listener.retry_at = Some(after(Instant::now(), self.options.accept_backoff));
         } else {
             self.arm_accept(index);
         }
