@@ -1,2 +1,33 @@
-//! `ringmq-perf`: load generator and scenarios over sockets.
-fn main() {}
+//! `ringmq-perf`: load generator and scenarios over sockets. One file or folder per subcommand.
+
+mod io_gate;
+mod measure;
+mod wakeups;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "ringmq-perf", version, about = "Load generator and scenarios for ringmq")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What a message costs the server in our drivers, beside a bare io_uring loop
+    IoGate(io_gate::Arguments),
+    /// The server of io-gate; started by it
+    #[command(hide = true)]
+    IoGateServer(io_gate::server::Arguments),
+    /// Two shards wake each other millions of times; counts the wake-ups that got lost
+    Wakeups(wakeups::Arguments),
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    match Arguments::parse().command {
+        Command::IoGate(arguments) => io_gate::run(&arguments),
+        Command::IoGateServer(arguments) => io_gate::server::run(&arguments),
+        Command::Wakeups(arguments) => wakeups::run(&arguments),
+    }
+}

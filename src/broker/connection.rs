@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::acks::PendingAcks;
-use super::fetch::Fetch;
+use super::fetch::OpenFetches;
 use super::ids::ConnId;
 use super::outbox::OutBatch;
 use super::wheel::TimerId;
@@ -48,8 +48,8 @@ pub struct Connection {
     pub paused: bool,
     /// The client wants reason strings and user properties (Request Problem Information).
     pub problem_info: bool,
-    /// PUBLISH packets that came without a topic alias or any other reason to look closer are the common case; this one has fetches open.
-    pub fetches: Vec<Fetch>,
+    /// Subscriptions that wait for retained messages.
+    pub fetches: Option<Box<OpenFetches>>,
     /// Keep-alive times one and a half, ms; 0 without.
     pub patience_ms: u32,
     pub last_seen: u64,
@@ -58,7 +58,7 @@ pub struct Connection {
     pub partial: Vec<u8>,
     pub acks: Option<Box<PendingAcks>>,
     /// Topics by alias, as the client set them.
-    pub aliases: Option<Box<Vec<Option<Rc<str>>>>>,
+    pub aliases: Vec<Option<Rc<str>>>,
     pub origin: Option<Box<Origin>>,
 }
 
@@ -84,13 +84,13 @@ impl Connection {
             dirty: false,
             paused: false,
             problem_info: true,
-            fetches: Vec::new(),
+            fetches: None,
             patience_ms: 0,
             last_seen: now,
             timer: None,
             partial: Vec::new(),
             acks: None,
-            aliases: None,
+            aliases: Vec::new(),
             origin: Some(Box::new(origin)),
         }
     }

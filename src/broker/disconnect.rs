@@ -67,7 +67,7 @@ impl Shard {
         conn.state = State::Closing;
         conn.partial = Vec::new();
         conn.acks = None;
-        conn.aliases = None;
+        conn.aliases = Vec::new();
         let session = std::mem::replace(&mut conn.session, NONE);
         if let Some(timer) = conn.timer.take() {
             self.wheel.cancel(timer);
@@ -159,7 +159,8 @@ fn cause_of(reason: ReasonCode) -> CloseCause {
         ReasonCode::SERVER_SHUTTING_DOWN => CloseCause::Shutdown,
         ReasonCode::MAXIMUM_CONNECT_TIME => CloseCause::ConnectTimeout,
         ReasonCode::PACKET_TOO_LARGE => CloseCause::PacketTooLarge,
-        ReasonCode::ADMINISTRATIVE_ACTION | ReasonCode::QUOTA_EXCEEDED => CloseCause::Administrative,
+        ReasonCode::QUOTA_EXCEEDED => CloseCause::SlowReader,
+        ReasonCode::ADMINISTRATIVE_ACTION | ReasonCode::SERVER_BUSY => CloseCause::Administrative,
         _ => CloseCause::ProtocolError,
     }
 }

@@ -11,6 +11,8 @@ use super::timers::TimerKey;
 use crate::mqtt::frame::{self, FixedHeader};
 use crate::mqtt::{DecodeError, Packet, PacketType, ReasonCode, decode, decode_publish};
 
+/// Bytes of answers that a client may leave unread beyond the limit for messages.
+const ANSWERS_BYTES: u64 = 1024 * 1024;
 /// Bytes of a fixed header at most [MQTT-1.5.5-1].
 const MAX_HEADER: usize = 5;
 
@@ -35,7 +37,16 @@ impl Shard {
         }
         self.consume(id, bytes);
         self.finish_run();
+        self.check_reader(id);
         self.connections.get(id).is_none_or(|conn| !conn.paused && conn.state != State::Moving)
+    }
+
+    /// Messages stop at the output limit, but answers do not: a client that only asks and never reads is let go.
+    fn check_reader(&mut self, id: ConnId) {
+        let limit = u64::from(self.limits.out_buffer_bytes) + u64::from(self.limits.max_packet_bytes) + ANSWERS_BYTES;
+        if self.connections.get(id).is_some_and(|conn| conn.state == State::Connected && conn.unsent() as u64 > limit) {
+            self.disconnect(id, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
+        }
     }
 
     /// Goes on with a connection that was paused.
@@ -65,6 +76,12 @@ impl Shard {
             bytes = self.complete_partial(id, bytes);
         }
         while !bytes.is_empty() {
+            // What a busy publisher sends on and on needs no decoding.
+            let continued = self.continue_run(id, bytes);
+            if continued > 0 {
+                bytes = &bytes[continued..];
+                continue;
+            }
             let Some(conn) = self.connections.get_mut(id) else { return };
             if matches!(conn.state, State::Closing) {
                 return;

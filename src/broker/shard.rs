@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use super::acks::Tickets;
 use super::connection::{Connections, Origin, State};
+use super::fetch::Fetch;
 use super::ids::{ConnId, ShardId};
 use super::interest::InterestState;
 use super::message::Chunks;
@@ -64,13 +65,14 @@ pub struct Shard {
     pub(super) retained_bytes: u64,
     /// Retained messages that other shards are reading, slice by slice.
     pub(super) cursors: HashMap<(ShardId, u32), Cursor, FixedHasher>,
-    /// Connections of this shard by the fetches that they have open.
-    pub(super) fetching: HashMap<u32, u32, FixedHasher>,
+    /// Subscriptions of this shard that wait for retained messages.
+    pub(super) fetching: HashMap<u32, Fetch, FixedHasher>,
     pub(super) next_fetch: u32,
     pub(super) tickets: Tickets,
     pub(super) wheel: Wheel<TimerKey>,
     pub(super) peers: Peers,
-    pub(super) run: Run,
+    /// Boxed: the hot fields of the shard stay close together.
+    pub(super) run: Box<Run>,
     pub(super) scratch: Scratch,
     pub(super) chunks: Chunks,
     pub(super) counters: Counters,
@@ -117,7 +119,7 @@ impl Shard {
             tickets: Tickets::default(),
             wheel: Wheel::new(now),
             peers: Peers::new(config.shards),
-            run: Run::default(),
+            run: Box::default(),
             scratch: Scratch::default(),
             chunks: Chunks::default(),
             counters: Counters::default(),
@@ -176,6 +178,13 @@ impl Shard {
             self.commands.push(Command::Close { conn: id, after_send: false });
         }
         self.finish_run();
+    }
+
+    /// The broker failed while it handled this connection: it is closed, the rest goes on.
+    pub fn abandon(&mut self, now: u64, id: ConnId) {
+        self.now = now;
+        self.run.abandon();
+        self.disconnect(id, crate::mqtt::ReasonCode::UNSPECIFIED_ERROR, super::disconnect::Will::Publish);
     }
 
     /// The socket is closed, its slot free.

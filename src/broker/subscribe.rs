@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::fetch::MAX_FETCHES;
 use super::ids::ConnId;
 use super::interest::WaitingSuback;
 use super::session::{FixedHasher, Subscription};
@@ -47,7 +48,8 @@ impl Shard {
             return Ok(failure(v5, ReasonCode::TOPIC_FILTER_INVALID));
         }
         let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
-        if subscribed >= self.limits.max_subscriptions_per_client as usize {
+        let fetches = self.connections.get(suback.conn).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
+        if subscribed >= self.limits.max_subscriptions_per_client as usize || fetches >= MAX_FETCHES {
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
         let options = SubOptions::new(entry.options.qos, entry.options.no_local, entry.options.retain_as_published);
@@ -89,7 +91,7 @@ impl Shard {
         encode::suback(conn.out.own(), conn.version, suback.packet_id, &suback.codes, &Properties::default());
         self.counters.packets_sent += 1;
         for (filter, subscriber) in &suback.fetches {
-            self.start_fetch(suback.conn.slot, filter, *subscriber);
+            self.start_fetch(suback.conn, filter, *subscriber);
         }
     }
 

@@ -132,4 +132,22 @@ mod tests {
         assert_eq!(nearest("persistence"), None);
         assert_eq!(nearest("x"), None);
     }
+
+    #[test]
+    fn the_documentation_names_every_key_and_its_default() {
+        let documentation = include_str!("../../docs/CONFIG.md");
+        let rows: Vec<Vec<_>> = documentation.lines().map(|line| line.split(" | ").collect()).collect();
+        let defaults = Value::try_from(Config::default()).unwrap();
+        for key in every_key() {
+            let row = rows.iter().find(|row| row[0] == format!("| `{key}`")).unwrap_or_else(|| panic!("no row for {key}"));
+            // An absent default, or one made from other settings, is described in words.
+            let described = key.starts_with("listeners[].") && !key.ends_with("backlog");
+            if let (false, Some(default)) = (described, lookup(&defaults, &key.replace("[]", "[0]"))) {
+                assert_eq!(row[1], default.to_string(), "{key}");
+            }
+        }
+        for row in rows.iter().filter(|row| row[0].starts_with("| `")) {
+            assert!(every_key().iter().any(|key| row[0] == format!("| `{key}`")), "{} is no key", row[0]);
+        }
+    }
 }

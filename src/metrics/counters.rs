@@ -39,13 +39,11 @@ macro_rules! values {
             }
 
             /// Every value with its name and what it means.
-            pub fn iter(&self) -> impl Iterator<Item = Metric> {
-                let mut metrics = Vec::new();
-                $(metrics.push(Metric { name: stringify!($field), label: None, value: self.$field, help: $help.trim_ascii() });)*
-                $(metrics.extend($names.zip(&self.$array).map(|(label, value)| {
-                    Metric { name: stringify!($array), label: Some(($label, label)), value: *value, help: $array_help.trim_ascii() }
-                }));)*
-                metrics.into_iter()
+            pub fn iter(&self) -> impl Iterator<Item = Metric> + use<> {
+                let single = [$(Metric { name: stringify!($field), label: None, value: self.$field, help: $help.trim_ascii() }),*];
+                single.into_iter()$(.chain($names.zip(self.$array).map(|(label, value)| {
+                    Metric { name: stringify!($array), label: Some(($label, label)), value, help: $array_help.trim_ascii() }
+                })))*
             }
         }
     };

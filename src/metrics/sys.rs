@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use super::{DropReason, LoadAverage, Snapshot};
 
-/// The counters whose load is published, by the name below `$SYS/broker/load`.
-const LOADS: [(&str, fn(&Snapshot) -> u64); 9] = [
+/// Name below `$SYS/broker/load`, and what to average.
+type Load = (&'static str, fn(&Snapshot) -> u64);
+
+/// The counters whose load is published.
+const LOADS: [Load; 9] = [
     ("messages/received", |total| total.counters.packets_received),
     ("messages/sent", |total| total.counters.packets_sent),
     ("publish/dropped", |total| total.counters.dropped_total()),

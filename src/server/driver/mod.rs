@@ -181,7 +181,8 @@ pub trait Driver {
     /// Closes a connection, answered by [`Events::closed`]. [`Close::Now`] overrides an earlier [`Close::AfterSend`].
     fn close(&mut self, conn: ConnId, how: Close);
 
-    /// Whether a turn would find something to do without waiting; then the shard need not announce that it sleeps.
+    /// Whether a turn will find something to do without waiting, such as the completions of sends that were just asked for. Then the shard
+    /// should take [`Wait::Poll`] and need not announce that it sleeps; any other wait is right too, and only costs its peers a needless bell.
     fn has_work(&mut self) -> bool;
 
     /// One turn: hands everything over to the kernel, waits if told to, reports what has happened.
@@ -228,3 +229,6 @@ enum Phase {
 fn accept_again_at_once(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ECONNABORTED | libc::ECANCELED | libc::EPROTO | libc::EPERM))
 }
+
+#[cfg(test)]
+mod tests;

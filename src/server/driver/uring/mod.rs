@@ -44,6 +44,8 @@ pub struct UringDriver {
     starved: VecDeque<ConnId>,
     /// Receive buffers have run out in this turn.
     exhausted: bool,
+    /// Sends were queued since the last turn; most will have completed by the end of the call that hands them over.
+    sending: bool,
     reports: VecDeque<Report>,
     deadlines: Deadlines,
     pool: Pool,
@@ -75,6 +77,7 @@ impl UringDriver {
             listeners: Vec::new(),
             starved: VecDeque::new(),
             exhausted: false,
+            sending: false,
             reports: VecDeque::new(),
             deadlines: Deadlines::new(options),
             pool: Pool::default(),
@@ -235,11 +238,12 @@ impl Driver for UringDriver {
     }
 
     fn has_work(&mut self) -> bool {
-        !self.reports.is_empty() || !self.starved.is_empty() || self.ring.has_backlog() || self.ring.has_completions()
+        self.sending || !self.reports.is_empty() || !self.starved.is_empty() || self.ring.has_backlog() || self.ring.has_completions()
     }
 
     fn turn(&mut self, wait: Wait, events: &mut impl Events) -> io::Result<()> {
         self.buffers.publish();
+        self.sending = false;
         self.ring.enter(self.limit(wait))?;
         if wait != Wait::Poll {
             self.bell.awake();
