@@ -95,9 +95,12 @@ pub struct Arguments {
     /// Append the result to this file, as one line of JSON
     #[arg(long)]
     json: Option<PathBuf>,
-    /// A word about the run, for the record
-    #[arg(long, default_value = "")]
-    note: String,
+    /// What the run is called in the results [default: the scenario]
+    #[arg(long)]
+    name: Option<String>,
+    /// Which round of a comparison this is, for the record
+    #[arg(long, default_value_t = 1)]
+    round: u32,
     /// Check the generator itself against a forwarder that drops, doubles and swaps on purpose
     #[arg(long)]
     self_test: bool,
@@ -126,14 +129,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let sizes = record::Sizes::of(&plan);
     let settings = plan.settings.clone();
-    let progress = Progress::new(scenario);
+    let name = arguments.name.clone().unwrap_or_else(|| scenario.name());
+    let progress = Progress::new(&name);
     let show = |phase, totals: &Totals| progress.show(phase, totals);
     let observer = Observer { pid: arguments.pid, threads: arguments.threads, show: &show };
-    let outcome = run::run(&scenario.name(), plan, &observer)?;
+    let outcome = run::run(&name, plan, &observer)?;
     progress.clear();
     println!("{outcome}");
     if let Some(path) = &arguments.json {
-        record::append(path, &record::line(&arguments.broker, &arguments.note, &settings, &sizes, &outcome)?)?;
+        let run = record::Run { broker: &arguments.broker, round: arguments.round, scenario: &scenario.name() };
+        record::append(path, &record::line(&run, &settings, &sizes, &outcome)?)?;
     }
     Ok(())
 }
@@ -167,8 +172,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(scenario: Scenario) -> Progress {
-        Progress { name: scenario.name(), shows: std::io::stderr().is_terminal(), last: Cell::new((Instant::now(), 0)) }
+    fn new(name: &str) -> Progress {
+        Progress { name: name.to_owned(), shows: std::io::stderr().is_terminal(), last: Cell::new((Instant::now(), 0)) }
     }
 
     fn show(&self, phase: Phase, totals: &Totals) {
