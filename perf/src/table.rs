@@ -27,7 +27,7 @@ struct Run {
     name: String,
     broker: String,
     round: u64,
-    /// Broker CPU in microseconds per delivery, or per connection where nothing was delivered.
+    /// Broker CPU in microseconds per delivery, or per connection where nothing was published; not a number where nothing arrived.
     cpu_us: f64,
     ingress: f64,
     egress: f64,
@@ -50,12 +50,14 @@ impl Run {
         let number = |path: &str| outcome.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
         let count = |name: &str| outcome["checks"][name].as_u64().unwrap_or(0);
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        let per_message = outcome.pointer("/broker/cpu_us_per_message").and_then(Value::as_f64);
+        let idle = number("/checks/sent") == 0.0;
+        let cpu =
+            outcome.pointer(if idle { "/set_up/cpu_us_per_connection" } else { "/broker/cpu_us_per_message" }).and_then(Value::as_f64);
         Run {
             name: text(&outcome["name"]),
             broker: text(&line["broker"]),
             round: line["round"].as_u64().unwrap_or(0),
-            cpu_us: per_message.unwrap_or_else(|| number("/set_up/cpu_us_per_connection")),
+            cpu_us: cpu.unwrap_or(f64::NAN),
             ingress: number("/ingress_per_s"),
             egress: number("/egress_per_s"),
             p50_us: number("/latency_us/delivery/p50"),

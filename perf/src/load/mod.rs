@@ -40,7 +40,9 @@ use self::scenario::{FilterKind, Scenario, Sizes};
 use self::shared::{Phase, Totals};
 use crate::measure;
 
+/// A flag that comes later wins, so that what a file of flags says can be changed behind it.
 #[derive(clap::Args)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// What the load is like
     #[arg(value_enum, required_unless_present = "self_test")]
@@ -92,6 +94,9 @@ pub struct Arguments {
     /// Keep-alive in seconds; the generator sends no PINGREQ, so it must outlast the run
     #[arg(long, default_value_t = 600)]
     keep_alive: u16,
+    /// Seconds without any progress after which what is in flight counts as lost
+    #[arg(long, default_value_t = 5.0)]
+    patience: f64,
     /// Append the result to this file, as one line of JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -160,7 +165,7 @@ fn settings(arguments: &Arguments, scenario: Scenario) -> Result<Settings, Box<d
         busy_poll: arguments.busy_poll,
         warm_up: Duration::from_secs_f64(arguments.warm_up),
         time: Duration::from_secs_f64(arguments.seconds),
-        patience: Duration::from_secs(1),
+        patience: Duration::from_secs_f64(arguments.patience),
     })
 }
 
