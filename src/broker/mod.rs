@@ -13,6 +13,7 @@
 //! The rest are the parts of its state: connections, sessions, outgoing messages, acknowledgements, topics, retained messages, timers, output.
 
 mod acks;
+pub mod auth;
 mod batch;
 mod connect;
 mod connection;

@@ -61,11 +61,14 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
     range("limits.max_connections", limits.max_connections, 1..=U32)
 }
 
+/// Longest name of a user.
+const MAX_USER_BYTES: usize = 1_024;
+
 fn check_auth(auth: &Auth) -> Result<(), Problem> {
     for (index, user) in auth.scram.iter().enumerate() {
         let key = format!("auth.scram[{index}]");
         range(&format!("{key}.iterations"), user.iterations, SCRAM_ITERATIONS)?;
-        string(&format!("{key}.user"), &user.user)?;
+        string(&format!("{key}.user"), &user.user, MAX_USER_BYTES)?;
         if let Some(earlier) = auth.scram[..index].iter().position(|earlier| earlier.user == user.user) {
             let problem = format!("found \"{}\", which auth.scram[{earlier}] has already", user.user);
             return Err(Problem::new(format!("{key}.user"), problem));
@@ -75,13 +78,16 @@ fn check_auth(auth: &Auth) -> Result<(), Problem> {
 }
 
 fn check_redirect(redirect: &Redirect) -> Result<(), Problem> {
-    string("redirect.server_reference", &redirect.server_reference)
+    string("redirect.server_reference", &redirect.server_reference, usize::from(u16::MAX))
 }
 
 /// A string that MQTT can carry and that says something.
-fn string(key: &str, text: &str) -> Result<(), Problem> {
-    match text.is_empty() || text.len() > usize::from(u16::MAX) || text.contains(char::is_control) {
-        true => Err(Problem::new(key, format!("found \"{}\", expected 1 to 65535 bytes without control characters", text.escape_debug()))),
+fn string(key: &str, text: &str, max_bytes: usize) -> Result<(), Problem> {
+    match text.is_empty() || text.len() > max_bytes || text.contains(char::is_control) {
+        true => {
+            let problem = format!("found \"{}\", expected 1 to {max_bytes} bytes without control characters", text.escape_debug());
+            Err(Problem::new(key, problem))
+        }
         false => Ok(()),
     }
 }

@@ -137,7 +137,7 @@ fn a_wrong_user_is_refused_at_its_place_without_its_keys() {
         refusal(&(user("ann", 4096) + &user("ann", 4096))),
         "r.toml:8:8: auth.scram[1].user: found \"ann\", which auth.scram[0] has already"
     );
-    assert!(refusal(&user("", 4096)).starts_with("r.toml:2:8: auth.scram[0].user: found \"\", expected 1 to 65535 bytes"));
+    assert!(refusal(&user("", 4096)).starts_with("r.toml:2:8: auth.scram[0].user: found \"\", expected 1 to 1024 bytes"));
     let short = user("ann", 4096).replace("stored_key = 'A", "stored_key = '");
     assert_eq!(
         refusal(&short),
