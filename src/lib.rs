@@ -20,3 +20,5 @@ pub mod mqtt;
 pub mod ring;
 #[cfg(feature = "runtime")]
 pub mod server;
+#[cfg(feature = "runtime")]
+pub mod storage;

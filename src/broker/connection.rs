@@ -58,7 +58,7 @@ pub struct Connection {
     pub partial: Vec<u8>,
     pub acks: Option<Box<PendingAcks>>,
     /// Topics by alias, as the client set them.
-    pub aliases: Option<Box<Vec<Option<Rc<str>>>>>,
+    pub aliases: Vec<Option<Rc<str>>>,
     pub origin: Option<Box<Origin>>,
 }
 
@@ -90,7 +90,7 @@ impl Connection {
             timer: None,
             partial: Vec::new(),
             acks: None,
-            aliases: None,
+            aliases: Vec::new(),
             origin: Some(Box::new(origin)),
         }
     }

@@ -14,7 +14,9 @@ use crate::mqtt::{Ack, PacketType, Properties, PublishOut, QoS, ReasonCode, enco
 impl Shard {
     /// QoS 0: into the client's output if it is connected and has room; never stored [MQTT-4.3.1-1].
     pub(super) fn deliver_at_most_once(&mut self, session: u32, incoming: &Incoming<'_>, retain: bool, subscription_ids: &[u32]) {
-        let Some(slot) = self.sessions.get(session).map(|session| session.connection).filter(|&slot| slot != NONE) else { return };
+        let Some(slot) = self.sessions.get(session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
+            return self.counters.count_dropped(DropReason::Offline, 1);
+        };
         let (now, allowed) = (self.now, self.allowed_unsent);
         let Some(conn) = self.output(slot) else { return };
         if conn.unsent() as u64 > allowed {

@@ -67,7 +67,7 @@ impl Shard {
         conn.state = State::Closing;
         conn.partial = Vec::new();
         conn.acks = None;
-        conn.aliases = None;
+        conn.aliases = Vec::new();
         let session = std::mem::replace(&mut conn.session, NONE);
         if let Some(timer) = conn.timer.take() {
             self.wheel.cancel(timer);

@@ -58,7 +58,7 @@ impl Shard {
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
         }
-        let aliases = self.connections.get_mut(id)?.aliases.get_or_insert_with(Box::default);
+        let aliases = &mut self.connections.get_mut(id)?.aliases;
         let index = usize::from(alias) - 1;
         if publish.topic.is_empty() {
             let topic = aliases.get(index).cloned().flatten();
@@ -88,7 +88,7 @@ impl Shard {
             expires_at: publish.properties.message_expiry.map_or(NEVER, |seconds| self.now + u64::from(seconds) * 1_000),
         };
         if publish.qos == QoS::AtMostOnce {
-            return self.publish_at_most_once(id, &incoming);
+            return self.publish_at_most_once(id, &incoming, !publish.properties.raw.is_empty());
         }
         self.finish_run();
         self.publish_acknowledged(id, publish.packet_id, &incoming);
@@ -102,11 +102,11 @@ impl Shard {
                 || topic.bytes().filter(|&byte| byte == b'/').count() < usize::from(self.limits.max_topic_levels))
     }
 
-    fn publish_at_most_once(&mut self, id: ConnId, incoming: &Incoming<'_>) {
+    fn publish_at_most_once(&mut self, id: ConnId, incoming: &Incoming<'_>, has_properties: bool) {
         let Some(conn) = self.connections.get(id) else { return };
         let session = conn.session;
         if !incoming.retain && !is_sys(incoming.topic) {
-            return self.run_publish(session, incoming);
+            return self.run_publish(session, (!has_properties).then_some(id), incoming);
         }
         self.finish_run();
         let publisher = Publisher { session, hold: false, answer: AnswerTo::Nobody };

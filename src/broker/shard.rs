@@ -71,7 +71,8 @@ pub struct Shard {
     pub(super) tickets: Tickets,
     pub(super) wheel: Wheel<TimerKey>,
     pub(super) peers: Peers,
-    pub(super) run: Run,
+    /// Boxed: the hot fields of the shard stay close together.
+    pub(super) run: Box<Run>,
     pub(super) scratch: Scratch,
     pub(super) chunks: Chunks,
     pub(super) counters: Counters,
@@ -118,7 +119,7 @@ impl Shard {
             tickets: Tickets::default(),
             wheel: Wheel::new(now),
             peers: Peers::new(config.shards),
-            run: Run::default(),
+            run: Box::default(),
             scratch: Scratch::default(),
             chunks: Chunks::default(),
             counters: Counters::default(),
