@@ -13,7 +13,7 @@ use super::world::{LATE_MS, World, connect, packet};
 const SCRAM: &str = "SCRAM-SHA-256";
 
 fn client_id_of(shard: u16, shards: u16) -> String {
-    (0..).map(|n| format!("client-{n}")).find(|id| home_of(id, shards) == ShardId(shard)).unwrap()
+    (0..).map(|n| format!("client-{n}")).find(|id| home_of(id, shards) == ShardId(shard)).expect("there are many")
 }
 
 /// [MQTT-4.12.0-2] [MQTT-4.12.0-3] [MQTT-4.12.0-5]

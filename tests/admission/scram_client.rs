@@ -39,7 +39,7 @@ fn salted(password: &str) -> Key {
 }
 
 fn hmac(key: &[u8], text: &str) -> Key {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().into()
 }
@@ -62,8 +62,8 @@ impl ScramClient {
 
     /// The answer to the broker's challenge.
     pub fn last(&mut self, challenge: &[u8]) -> Vec<u8> {
-        let challenge = std::str::from_utf8(challenge).unwrap();
-        let nonce = challenge.split(',').next().and_then(|part| part.strip_prefix("r=")).unwrap();
+        let challenge = std::str::from_utf8(challenge).expect("UTF-8");
+        let nonce = challenge.split(',').next().and_then(|part| part.strip_prefix("r=")).expect("a nonce");
         assert!(challenge.ends_with(&format!(",s={},i={ITERATIONS}", STANDARD.encode(SALT))), "{challenge}");
         let without_proof = format!("c=biws,r={nonce}");
         self.signed = format!("{},{challenge},{without_proof}", self.first_bare);

@@ -11,9 +11,9 @@ use super::world::{Client, World, connect, packet, packets};
 
 /// Listener 0 grants everything, listener 1 what `change` leaves.
 fn config(change: impl FnOnce(&mut Listener)) -> Config {
-    let mut special = Listener::on(parse_address("2").unwrap());
+    let mut special = Listener::on(parse_address("2").expect("a port"));
     change(&mut special);
-    Config { listeners: vec![Listener::on(parse_address("1").unwrap()), special], ..Config::default() }
+    Config { listeners: vec![Listener::on(parse_address("1").expect("a port")), special], ..Config::default() }
 }
 
 fn world(change: impl FnOnce(&mut Listener)) -> World {
