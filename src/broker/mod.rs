@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! receive     bytes in, cut into packets        connect, disconnect   the life of a connection and of a session
-//! admission   who is let in, on what terms              authenticate, auth    proving who one is
+//! admission   who is let in, on what terms      authenticate, auth    proving who one is
 //! publish     from a client, and its acks       subscribe, interest   filters, here and on the other shards
 //! route, run  to everyone who wants it          retain, fetch         retained messages: the store, and reading it
 //! deliver     to one session                    timers, sys           what happens by itself
-//! batch       from another shard                        rate                  slowing a client down
+//! batch       from another shard                rate                  slowing a client down
+//! inspect     what is held
 //! ```
 //!
 //! The rest are the parts of its state: connections, sessions, outgoing messages, acknowledgements, topics, retained messages, timers, output.
@@ -25,6 +26,7 @@ mod disconnect;
 mod fetch;
 pub mod hash;
 pub mod ids;
+mod inspect;
 mod interest;
 mod message;
 pub mod outbox;
@@ -48,6 +50,7 @@ pub mod wheel;
 pub use admission::Admission;
 pub use connection::Origin;
 pub use ids::{ConnId, MAX_SHARDS, ShardId};
+pub use inspect::Holdings;
 pub use outbox::OutBatch;
 pub use peer::Batch;
 pub use session::home_of;
