@@ -51,7 +51,7 @@ impl Shard {
             }
             return Some(None);
         }
-        if alias > self.limits.topic_alias_maximum {
+        if alias > self.connections.get(id)?.terms.topic_alias_maximum {
             // [MQTT-3.3.2-9]
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
@@ -124,7 +124,7 @@ impl Shard {
             return;
         };
         let open = unreleased + conn.acks.as_ref().map_or(0, |acks| acks.at_qos1());
-        if v5 && open >= usize::from(self.limits.receive_maximum) {
+        if v5 && open >= usize::from(conn.terms.receive_maximum) {
             // [MQTT-3.3.4-7]
             return self.refuse_with(id, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more publishes in flight than Receive Maximum allows");
         }
@@ -169,11 +169,11 @@ impl Shard {
         {
             session.received().set(packet_id, Received::Pending(ticket));
         }
-        let full = usize::from(self.limits.receive_maximum);
         let Some(conn) = self.connections.get_mut(id) else { return };
+        let full = usize::from(conn.terms.receive_maximum);
         // A 3.x client knows no Receive Maximum: it is slowed down by not being read.
-        if !conn.version.is_v5() && !conn.paused && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
-            conn.paused = true;
+        if !conn.version.is_v5() && !conn.paused.for_acks && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
+            conn.paused.for_acks = true;
             self.counters.publishers_paused += 1;
             if let Some(timer) = conn.timer.take() {
                 self.wheel.cancel(timer);
@@ -221,8 +221,8 @@ impl Shard {
 
     /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3].
     fn send_acks(&mut self, id: ConnId) {
-        let half = usize::from(self.limits.receive_maximum) / 2;
         let Some(conn) = self.output(id.slot) else { return };
+        let half = usize::from(conn.terms.receive_maximum) / 2;
         let Some(acks) = &mut conn.acks else { return };
         let mut sent = 0;
         while let Some((packet_id, qos, code)) = acks.pop_settled() {
@@ -230,7 +230,7 @@ impl Shard {
             encode::ack(conn.out.own(), conn.version, kind, packet_id, code, &Properties::default());
             sent += 1;
         }
-        let resume = conn.paused && acks.len() <= half;
+        let resume = conn.paused.for_acks && acks.len() <= half;
         self.counters.packets_sent += sent;
         if resume {
             self.resuming.push(id);

@@ -96,6 +96,8 @@ pub struct Will {
 #[derive(Debug)]
 pub struct Session {
     pub client_id: Box<str>,
+    /// Who has proven to be its owner; `None` for anybody's session.
+    pub user: Option<Box<str>>,
     pub generation: u32,
     /// Slot of its connection, or [`NONE`].
     pub connection: u32,
@@ -165,6 +167,7 @@ impl Sessions {
         self.generation = self.generation.wrapping_add(1);
         let index = self.slots.insert(Session {
             client_id: client_id.into(),
+            user: None,
             generation: self.generation,
             connection: NONE,
             version,
