@@ -162,11 +162,12 @@ impl Shard {
         self.run.topic = topic;
     }
 
-    /// Looks the subscribers up. False where they do not all get the same bytes: then each message goes its own way.
+    /// Looks the subscribers up. False where they do not all get the same bytes.
     fn start_run(&mut self, publisher: u32, source: Option<ConnId>, incoming: &Incoming<'_>) -> bool {
         let mut matches = self.scratch.matches.take().unwrap_or_default();
         let mut targets = self.scratch.targets.take().unwrap_or_default();
         self.topics.matches(incoming.topic, &mut matches);
+        // What comes from another shard was matched there for the other shards and for shared subscriptions; here only the own subscribers count.
         let mut plain = publisher == NONE || matches.groups.is_empty();
         if plain {
             targets.resolve(&self.topics, &matches, publisher);
@@ -181,7 +182,6 @@ impl Shard {
             run.generation = self.topics.generation();
             run.count = 0;
             run.offline = 0;
-            // What comes from another shard was matched there for the others; here only the own subscribers count.
             run.remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
             for family in &mut run.families {
                 family.slots.clear();
