@@ -7,7 +7,7 @@
 //! publish     from a client, and its acks       subscribe, interest   filters, here and on the other shards
 //! route, run  to everyone who wants it          retain, fetch         retained messages: the store, and reading it
 //! deliver     to one session                    timers, sys           what happens by itself
-//! batch       from another shard
+//! batch       from another shard                 inspect              what is held
 //! ```
 //!
 //! The rest are the parts of its state: connections, sessions, outgoing messages, acknowledgements, topics, retained messages, timers, output.
@@ -21,6 +21,7 @@ mod disconnect;
 mod fetch;
 pub mod hash;
 pub mod ids;
+mod inspect;
 mod interest;
 mod message;
 pub mod outbox;
@@ -42,6 +43,7 @@ pub mod wheel;
 
 pub use connection::Origin;
 pub use ids::{ConnId, MAX_SHARDS, ShardId};
+pub use inspect::Holdings;
 pub use outbox::OutBatch;
 pub use peer::Batch;
 pub use session::home_of;

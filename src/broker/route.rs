@@ -231,8 +231,9 @@ impl Shard {
     /// A publish that came in on another shard.
     pub(super) fn on_peer_publish(&mut self, from: ShardId, publish: &PeerPublish, batch: &Batch) {
         let incoming = batch.view(publish);
-        if publish.ticket.is_none() && publish.deliver && !publish.store && !publish.has_shares() && !incoming.retain {
-            return self.run_publish(NONE, None, &incoming);
+        let plain = publish.ticket.is_none() && publish.deliver && !publish.store && !publish.has_shares() && !incoming.retain;
+        if plain && self.run_publish(NONE, None, &incoming) {
+            return;
         }
         self.finish_run();
         let answer = publish.ticket.map_or(AnswerTo::Nobody, |ticket| AnswerTo::Peer { shard: from, ticket });

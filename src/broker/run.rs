@@ -8,13 +8,12 @@
 
 use std::rc::Rc;
 
-use super::acks::AnswerTo;
 use super::connection::{Connection, NONE};
 use super::ids::{ConnId, ShardSet};
 use super::message::{Incoming, NEVER, remaining_s};
 use super::outbox::Chunk;
 use super::peer::{PeerMessage, PeerOptions};
-use super::route::{PEER_LIMIT_BYTES, Publisher};
+use super::route::PEER_LIMIT_BYTES;
 use super::shard::Shard;
 use crate::metrics::DropReason;
 use crate::mqtt::{PacketType, PublishOut, QoS, Version, encode};
@@ -94,17 +93,18 @@ fn plain_publish(bytes: &[u8]) -> Option<(usize, usize)> {
 }
 
 impl Shard {
-    /// A QoS 0 publish without RETAIN; `source` is the connection that it came from, if it came from one, and was sent without properties.
+    /// A QoS 0 publish without RETAIN, of a session or, with [`NONE`], of another shard. `source` is the connection that it came from, if it came from one
+    /// and without properties. False where its subscribers do not all get the same bytes, and nothing was done: then it goes its own way.
     #[inline]
-    pub(super) fn run_publish(&mut self, publisher: u32, source: Option<ConnId>, incoming: &Incoming<'_>) {
+    pub(super) fn run_publish(&mut self, publisher: u32, source: Option<ConnId>, incoming: &Incoming<'_>) -> bool {
         if !self.run.continues(publisher, incoming.topic, self.topics.generation()) {
             self.finish_run();
             if !self.start_run(publisher, source, incoming) {
-                self.publish(incoming, Publisher { session: publisher, hold: false, answer: AnswerTo::Nobody });
-                return;
+                return false;
             }
         }
         self.add_to_run(incoming);
+        true
     }
 
     /// Takes the packets at the front of `bytes` that continue the run; gives how many bytes they are.
@@ -167,7 +167,7 @@ impl Shard {
         let mut matches = self.scratch.matches.take().unwrap_or_default();
         let mut targets = self.scratch.targets.take().unwrap_or_default();
         self.topics.matches(incoming.topic, &mut matches);
-        let mut plain = matches.groups.is_empty();
+        let mut plain = publisher == NONE || matches.groups.is_empty();
         if plain {
             targets.resolve(&self.topics, &matches, publisher);
             plain = targets.plain();
