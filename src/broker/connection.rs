@@ -80,6 +80,8 @@ pub struct Connection {
     pub timer: Option<TimerId>,
     /// The beginning of a packet whose end has not come.
     pub partial: Vec<u8>,
+    /// Bytes of `partial` that the shard's memory budget already knows of.
+    pub partial_accounted: u32,
     pub acks: Option<Box<PendingAcks>>,
     /// Topics by alias, as the client set them.
     pub aliases: Vec<Option<Rc<str>>>,
@@ -119,6 +121,7 @@ impl Connection {
             last_seen: now,
             timer: None,
             partial: Vec::new(),
+            partial_accounted: 0,
             acks: None,
             aliases: Vec::new(),
             origin: Some(Box::new(origin)),

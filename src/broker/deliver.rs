@@ -1,6 +1,7 @@
 //! A message to one session: sent at once, queued, held, or dropped with a reason; and the acknowledgements of the subscriber.
 
 use super::acks::TicketId;
+use super::budget::Pressure;
 use super::connection::{NONE, State};
 use super::ids::ConnId;
 use super::message::{Delivery, Incoming, Transmission, remaining_s};
@@ -57,7 +58,8 @@ impl Shard {
         }
         let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
         let outgoing = session.outgoing();
-        if queue_has_room(&self.limits, outgoing, &delivery) {
+        let memory_short = self.pressure >= Pressure::RefuseMessages;
+        if !memory_short && queue_has_room(&self.limits, outgoing, &delivery) {
             outgoing.enqueue(delivery);
             return ReasonCode::SUCCESS;
         }
@@ -81,6 +83,9 @@ impl Shard {
     fn drop_oldest(&mut self, index: u32, delivery: Delivery) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let outgoing = session.outgoing();
+        if self.pressure >= Pressure::RefuseMessages && outgoing.dequeue().is_some() {
+            self.counters.count_dropped(DropReason::QueueBytesFull, 1);
+        }
         while !queue_has_room(&self.limits, outgoing, &delivery) && outgoing.dequeue().is_some() {
             self.counters.count_dropped(DropReason::QueueFull, 1);
         }

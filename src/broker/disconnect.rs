@@ -61,6 +61,7 @@ impl Shard {
         let Some(conn) = self.connections.get_mut(id) else { return };
         conn.state = State::Closing;
         conn.partial = Vec::new();
+        self.partial_bytes = self.partial_bytes.saturating_sub(u64::from(std::mem::take(&mut conn.partial_accounted)));
         conn.acks = None;
         conn.aliases = Vec::new();
         conn.authentication = None;

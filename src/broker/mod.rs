@@ -19,6 +19,7 @@ mod admission;
 pub mod auth;
 mod authenticate;
 mod batch;
+mod budget;
 mod connect;
 mod connection;
 mod deliver;

@@ -41,6 +41,7 @@ impl Shard {
         self.consume(id, bytes);
         self.finish_run();
         self.check_reader(id);
+        self.account_partial(id);
         self.charge_rate(id, publishes_before, bytes.len());
         self.connections.get(id).is_none_or(|conn| !conn.paused.any() && conn.state != State::Moving)
     }
@@ -79,6 +80,7 @@ impl Shard {
         let publishes_before = self.publishes_so_far();
         self.consume(id, &bytes);
         self.finish_run();
+        self.account_partial(id);
         // The bytes were counted when they came.
         self.charge_rate(id, publishes_before, 0);
         if self.connections.get(id).is_some_and(|conn| !conn.paused.any()) {

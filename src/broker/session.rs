@@ -6,6 +6,7 @@ use hashbrown::{HashMap, HashSet, HashTable};
 use slab::Slab;
 
 use super::acks::TicketId;
+use super::budget::HeldBytes;
 use super::connection::NONE;
 use super::ids::ShardId;
 use super::message::Message;
@@ -112,6 +113,8 @@ pub struct Session {
     pub will: Option<Box<Will>>,
     pub subscriptions: HashSet<Subscription, FixedHasher>,
     pub outgoing: Option<Box<Outgoing>>,
+    /// What `outgoing` is counted in.
+    held_bytes: HeldBytes,
     /// QoS 2 packet identifiers that the client has not released.
     pub received: Option<Box<ReceivedIds>>,
 }
@@ -119,7 +122,7 @@ pub struct Session {
 impl Session {
     #[inline]
     pub fn outgoing(&mut self) -> &mut Outgoing {
-        self.outgoing.get_or_insert_with(Box::default)
+        self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(self.held_bytes.clone())))
     }
 
     pub fn is_connected(&self) -> bool {
@@ -144,15 +147,17 @@ pub struct Sessions {
     by_client_id: HashTable<u32>,
     hasher: foldhash::quality::FixedState,
     generation: u32,
+    held_bytes: HeldBytes,
 }
 
 impl Sessions {
     /// `seed` keeps clients from choosing identifiers that collide.
-    pub fn new(seed: u64) -> Sessions {
+    pub fn new(seed: u64, held_bytes: HeldBytes) -> Sessions {
         Sessions {
             slots: Slab::new(),
             by_client_id: HashTable::new(),
             hasher: foldhash::quality::FixedState::with_seed(seed),
+            held_bytes,
             generation: 0,
         }
     }
@@ -177,6 +182,7 @@ impl Sessions {
             will: None,
             subscriptions: HashSet::with_hasher(FixedHasher::default()),
             outgoing: None,
+            held_bytes: self.held_bytes.clone(),
             received: None,
         }) as u32;
         let (slots, hasher) = (&self.slots, &self.hasher);

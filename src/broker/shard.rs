@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use super::acks::Tickets;
 use super::admission::{Admission, Entropy};
+use super::budget::{HeldBytes, Pressure};
 use super::connection::{Connections, Origin, State};
 use super::fetch::Fetch;
 use super::ids::{ConnId, ShardId};
@@ -25,7 +26,7 @@ use super::timers::TimerKey;
 use super::topics::Topics;
 use super::wheel::Wheel;
 use crate::config::Limits;
-use crate::metrics::{CloseCause, Counters};
+use crate::metrics::{CloseCause, Counters, RefuseReason};
 
 /// What a shard must know of its surroundings.
 #[derive(Clone, Debug)]
@@ -86,6 +87,10 @@ pub struct Shard {
     spare_batches: Vec<OutBatch>,
     /// Bytes that all clients together have not taken.
     pub(super) unsent: u64,
+    /// Messages that sessions hold, and packets whose end has not come, bytes.
+    pub(super) held_bytes: HeldBytes,
+    pub(super) partial_bytes: u64,
+    pub(super) pressure: Pressure,
     /// Sessions that have a connection.
     pub(super) connected: u64,
     /// Publishers that may be read from again.
@@ -103,6 +108,7 @@ const PEER_HIGH_WATER_BYTES: usize = 8 * 1024 * 1024;
 impl Shard {
     /// A shard without connections.
     pub fn new(config: ShardConfig, now: u64) -> Shard {
+        let held_bytes = HeldBytes::default();
         let allowed_unsent = u64::from(config.limits.out_buffer_bytes).min(config.limits.out_budget_bytes / 2);
         let mut shard = Shard {
             id: config.id,
@@ -111,7 +117,10 @@ impl Shard {
             entropy: Entropy::from_seed(config.seed, config.id.0),
             now,
             connections: Connections::default(),
-            sessions: Sessions::new(config.seed),
+            sessions: Sessions::new(config.seed, held_bytes.clone()),
+            held_bytes,
+            partial_bytes: 0,
+            pressure: Pressure::None,
             topics: Topics::new(config.seed),
             interest: InterestState::new(config.shards),
             retained: Retained::new(config.seed),
@@ -158,6 +167,10 @@ impl Shard {
     /// A new connection. `None`: there is no room for one more; the shell closes the socket.
     pub fn open(&mut self, now: u64, origin: Origin) -> Option<ConnId> {
         self.now = now;
+        if self.pressure >= Pressure::RefuseConnections {
+            self.counters.count_refused(RefuseReason::Memory);
+            return None;
+        }
         if self.connections.len() >= self.limits.max_connections as usize {
             self.counters.count_closed(CloseCause::TooManyConnections);
             return None;
@@ -207,6 +220,7 @@ impl Shard {
     /// The shell has taken the socket for its home shard: gives where it came from and what was received, and forgets the connection.
     pub fn release(&mut self, id: ConnId) -> Option<(Origin, Vec<u8>)> {
         let conn = self.connections.remove(id)?;
+        self.partial_bytes = self.partial_bytes.saturating_sub(u64::from(conn.partial_accounted));
         if let Some(timer) = conn.timer {
             self.wheel.cancel(timer);
         }
@@ -331,7 +345,8 @@ impl Shard {
     fn recompute_allowed(&mut self) {
         let free = self.limits.out_budget_bytes.saturating_sub(self.unsent);
         // Half of what is left: one slow client may hold much, many may hold little each, and the budget is never used up (dynamic thresholds).
-        self.allowed_unsent = u64::from(self.limits.out_buffer_bytes).min(free / 2);
+        self.update_pressure();
+        self.allowed_unsent = self.pressure.bound_output(u64::from(self.limits.out_buffer_bytes).min(free / 2));
     }
 
     /// New limits, for everything from now on.

@@ -2,12 +2,14 @@
 
 use smallvec::SmallVec;
 
+use super::budget::Pressure;
 use super::fetch::MAX_FETCHES;
 use super::ids::ConnId;
 use super::interest::WaitingSuback;
 use super::session::{FixedHasher, Subscription};
 use super::shard::Shard;
 use super::topics::{SubOptions, Subscriber};
+use crate::metrics::RefuseReason;
 use crate::mqtt::{
     DecodeError, Properties, QoS, ReasonCode, RetainHandling, SharedFilter, Subscribe, SubscribeEntry, TopicFilter, Unsubscribe, encode,
 };
@@ -54,6 +56,10 @@ impl Shard {
         let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
         let fetches = self.connections.get(suback.conn).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
         if subscribed >= self.limits.max_subscriptions_per_client as usize || fetches >= MAX_FETCHES {
+            return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
+        }
+        if self.pressure >= Pressure::RefuseSubscriptions {
+            self.counters.count_refused(RefuseReason::Memory);
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
         // A lower QoS is granted than was asked for, never an error [MQTT-3.2.2-10].

@@ -58,6 +58,7 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
     range("limits.out_buffer_bytes", limits.out_buffer_bytes, 4096..=U32)?;
     range("limits.out_budget_bytes", limits.out_budget_bytes, 4096..=i64::MAX as u64)?;
     at_most("limits.out_buffer_bytes", limits.out_buffer_bytes, "limits.out_budget_bytes", limits.out_budget_bytes)?;
+    range("limits.memory_budget_bytes", limits.memory_budget_bytes, 1024 * 1024..=i64::MAX as u64)?;
     range("limits.max_connections", limits.max_connections, 1..=U32)
 }
 

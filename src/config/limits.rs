@@ -44,6 +44,9 @@ pub struct Limits {
     pub out_buffer_bytes: u32,
     /// Unsent output of all connections of a shard. The more of it is used, the less one connection may hold.
     pub out_budget_bytes: u64,
+    /// Memory of a shard, all in, as far as clients decide of it. Near it the shard gives up, in this order: QoS 0 output, new connections, new
+    /// subscriptions, new messages for store and queues, the slowest client.
+    pub memory_budget_bytes: u64,
     /// Topic aliases that a client may set (5.0).
     pub topic_alias_maximum: u16,
     /// Topic aliases that we set towards a client that allows them (5.0).
@@ -83,6 +86,7 @@ impl Default for Limits {
             full_queue_patience_ms: 20_000,
             out_buffer_bytes: 64 * 1024 * 1024,
             out_budget_bytes: 256 * 1024 * 1024,
+            memory_budget_bytes: 4 * 1024 * 1024 * 1024,
             topic_alias_maximum: 64,
             topic_alias_out_maximum: 0,
             max_session_expiry_s: u32::MAX,

@@ -123,6 +123,8 @@ labels! {
         SubscriptionIds = "subscription_ids",
         /// `limits.max_publish_per_second` or `limits.max_publish_bytes_per_second`: a client was not read from for a while.
         PublishRate = "publish_rate",
+        /// `limits.memory_budget_bytes`: a connection, a subscription or a message that the shard has no memory for.
+        Memory = "memory",
     }
 }
 
