@@ -52,13 +52,13 @@ impl Shard {
     pub(super) fn deliver_acknowledged(&mut self, index: u32, delivery: Delivery, job: Option<&mut Job>) -> ReasonCode {
         let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
         let slot = session.connection;
-        if session.outgoing().queued() == 0 && slot != NONE && self.may_start(index, slot) {
+        let memory_short = self.pressure >= Pressure::RefuseMessages;
+        if !memory_short && session.outgoing().queued() == 0 && slot != NONE && self.may_start(index, slot) {
             self.start(index, slot, delivery);
             return ReasonCode::SUCCESS;
         }
         let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
         let outgoing = session.outgoing();
-        let memory_short = self.pressure >= Pressure::RefuseMessages;
         if !memory_short && queue_has_room(&self.limits, outgoing, &delivery) {
             outgoing.enqueue(delivery);
             return ReasonCode::SUCCESS;
