@@ -27,6 +27,20 @@ pub fn cpu_time_ns(pid: u32) -> io::Result<u64> {
     Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
+/// Time that a core was not idle since the machine started, in seconds; in steps of the kernel's clock tick.
+pub fn core_busy_s(core: usize) -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    /// Columns of /proc/stat in which a core does nothing: idle and waiting for a disk.
+    const IDLE: [usize; 2] = [3, 4];
+    /// The columns after these are contained in others.
+    const COLUMNS: usize = 8;
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let name = format!("cpu{core} ");
+    let Some(line) = stat.lines().find_map(|line| line.strip_prefix(&name)) else { return 0.0 };
+    let columns = line.split_ascii_whitespace().take(COLUMNS).enumerate().filter(|(column, _)| !IDLE.contains(column));
+    columns.filter_map(|(_, ticks)| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
+}
+
 /// Raises the limit of descriptors as far as it goes and gives it; children inherit it.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -57,6 +71,7 @@ pub fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // All of the machine's, not only those that this process may use.
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     format!("{cores} x {model}, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }

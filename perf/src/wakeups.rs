@@ -138,7 +138,7 @@ impl Random {
     fn pause(&mut self) {
         let spins = self.next() % MAX_SPINS;
         // Mostly short ones, so that the dangerous window is hit from all sides.
-        let spins = if self.next() % 4 == 0 { spins } else { spins % 16 };
+        let spins = if self.next().is_multiple_of(4) { spins } else { spins % 16 };
         (0..spins).for_each(|_| std::hint::spin_loop());
     }
 }

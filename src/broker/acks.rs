@@ -48,6 +48,11 @@ impl Tickets {
         self.0.get_mut(id as usize)
     }
 
+    /// Publishes that wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// One more part has to answer.
     pub fn wait(&mut self, id: TicketId) {
         if let Some(ticket) = self.get_mut(id) {

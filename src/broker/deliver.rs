@@ -230,8 +230,10 @@ impl Shard {
     }
 }
 
+/// Whether a message may join the queue. Behind one that is held, none does: it would overtake it [MQTT-4.6.0-5].
 fn queue_has_room(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
-    outgoing.queued() < limits.max_queued_messages as usize
+    outgoing.held() == 0
+        && outgoing.queued() < limits.max_queued_messages as usize
         && (outgoing.queued() == 0 || outgoing.queued_bytes() + u64::from(delivery.message.bytes()) <= u64::from(limits.max_queued_bytes))
 }
 

@@ -44,6 +44,11 @@ impl InterestState {
         InterestState { given: 0, applied: vec![0; usize::from(shards)], waiting: VecDeque::new() }
     }
 
+    /// SUBACKs that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The highest number that all other shards have applied.
     fn settled(&self, own: ShardId) -> u64 {
         let others = self.applied.iter().enumerate().filter(|&(shard, _)| shard != usize::from(own.0));

@@ -2,15 +2,13 @@
 
 use std::rc::Rc;
 
-use hashbrown::HashMap;
-
 use super::acks::{AnswerTo, TicketId};
 use super::connection::{NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
 use super::route::{Publisher, Settled};
-use super::session::{FixedHasher, Received};
+use super::session::Received;
 use super::shard::Shard;
 use super::timers::TimerKey;
 use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
@@ -53,7 +51,7 @@ impl Shard {
             }
             return Some(None);
         }
-        if alias > self.limits.topic_alias_maximum {
+        if alias > self.connections.get(id)?.terms.topic_alias_maximum {
             // [MQTT-3.3.2-9]
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
@@ -91,7 +89,7 @@ impl Shard {
             return self.publish_at_most_once(id, &incoming, !publish.properties.raw.is_empty());
         }
         self.finish_run();
-        self.publish_acknowledged(id, publish.packet_id, &incoming);
+        self.publish_acknowledged(id, publish.packet_id, publish.dup, &incoming);
     }
 
     /// Whether a topic name or filter keeps to the configured limits.
@@ -116,22 +114,17 @@ impl Shard {
     }
 
     /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-4.3.2-4] [MQTT-4.3.3-8].
-    fn publish_acknowledged(&mut self, id: ConnId, packet_id: u16, incoming: &Incoming<'_>) {
+    fn publish_acknowledged(&mut self, id: ConnId, packet_id: u16, dup: bool, incoming: &Incoming<'_>) {
+        if incoming.qos == QoS::ExactlyOnce && self.repeat_pubrec(id, packet_id, dup) {
+            return;
+        }
         let Some(conn) = self.connections.get(id) else { return };
         let (session, v5) = (conn.session, conn.version.is_v5());
-        let Some((generation, known, unreleased)) = self.sessions.get(session).map(|session| {
-            let known = session.received.as_ref().and_then(|received| received.get(&packet_id).copied());
-            (session.generation, known, session.received_len())
-        }) else {
+        let Some((generation, unreleased)) = self.sessions.get(session).map(|session| (session.generation, session.received_len())) else {
             return;
         };
-        if incoming.qos == QoS::ExactlyOnce
-            && let Some(known) = known
-        {
-            return self.repeat_pubrec(id, packet_id, known);
-        }
         let open = unreleased + conn.acks.as_ref().map_or(0, |acks| acks.at_qos1());
-        if v5 && open >= usize::from(self.limits.receive_maximum) {
+        if v5 && open >= usize::from(conn.terms.receive_maximum) {
             // [MQTT-3.3.4-7]
             return self.refuse_with(id, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more publishes in flight than Receive Maximum allows");
         }
@@ -144,38 +137,43 @@ impl Shard {
         }
     }
 
-    /// A QoS 2 PUBLISH that was sent again: it is not delivered again [MQTT-4.3.3-10].
-    fn repeat_pubrec(&mut self, id: ConnId, packet_id: u16, known: Received) {
-        let Some(conn) = self.connections.get_mut(id) else { return };
-        let acks = conn.acks.get_or_insert_with(Box::default);
-        match known {
-            Received::Held => {
-                acks.push(packet_id, QoS::ExactlyOnce, Some(ReasonCode::SUCCESS));
-                self.send_acks(id);
-            }
-            Received::Pending(ticket) => {
-                let Some(ticket) = self.tickets.get_mut(ticket) else { return };
-                if let AnswerTo::Client { conn, number, .. } = &mut ticket.answer
+    /// A QoS 2 PUBLISH that was sent again: it gets its answer again and is not delivered again [MQTT-4.3.3-10]. False for a new one.
+    fn repeat_pubrec(&mut self, id: ConnId, packet_id: u16, dup: bool) -> bool {
+        let Some(conn) = self.connections.get_mut(id) else { return true };
+        let Some(received) = self.sessions.get(conn.session).and_then(|session| session.received.as_ref()) else { return false };
+        let refusal = received.refusal(packet_id).filter(|_| dup);
+        let code = match received.get(packet_id) {
+            Some(Received::Pending(ticket)) => {
+                let acks = conn.acks.get_or_insert_with(Box::default);
+                if let Some(AnswerTo::Client { conn, number, .. }) = self.tickets.get_mut(ticket).map(|ticket| &mut ticket.answer)
                     && *conn != id
                 {
                     (*conn, *number) = (id, acks.push(packet_id, QoS::ExactlyOnce, None));
                 }
+                return true;
             }
-        }
+            Some(Received::Held) => ReasonCode::SUCCESS,
+            None => match refusal {
+                Some(code) => code,
+                None => return false,
+            },
+        };
+        conn.acks.get_or_insert_with(Box::default).push(packet_id, QoS::ExactlyOnce, Some(code));
+        self.send_acks(id);
+        true
     }
 
     fn answer_later(&mut self, id: ConnId, session: u32, packet_id: u16, qos: QoS, ticket: TicketId) {
         if qos == QoS::ExactlyOnce
             && let Some(session) = self.sessions.get_mut(session)
         {
-            let received = session.received.get_or_insert_with(|| Box::new(HashMap::with_hasher(FixedHasher::default())));
-            received.insert(packet_id, Received::Pending(ticket));
+            session.received().set(packet_id, Received::Pending(ticket));
         }
-        let full = usize::from(self.limits.receive_maximum);
         let Some(conn) = self.connections.get_mut(id) else { return };
+        let full = usize::from(conn.terms.receive_maximum);
         // A 3.x client knows no Receive Maximum: it is slowed down by not being read.
-        if !conn.version.is_v5() && !conn.paused && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
-            conn.paused = true;
+        if !conn.version.is_v5() && !conn.paused.for_acks && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
+            conn.paused.for_acks = true;
             self.counters.publishers_paused += 1;
             if let Some(timer) = conn.timer.take() {
                 self.wheel.cancel(timer);
@@ -196,12 +194,13 @@ impl Shard {
                 if qos == QoS::ExactlyOnce
                     && let Some(session) = self.sessions.get_same(session, session_generation)
                 {
-                    let received = session.received.get_or_insert_with(|| Box::new(HashMap::with_hasher(FixedHasher::default())));
                     if code.is_error() {
-                        received.remove(&packet_id)
+                        // 3.x cannot be told: there the message must be tried again.
+                        let repeat = session.version.is_v5().then_some(code);
+                        session.received().refuse(packet_id, repeat);
                     } else {
-                        received.insert(packet_id, Received::Held)
-                    };
+                        session.received().set(packet_id, Received::Held);
+                    }
                 }
                 self.answer_client(conn, number, code);
             }
@@ -222,8 +221,8 @@ impl Shard {
 
     /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3].
     fn send_acks(&mut self, id: ConnId) {
-        let half = usize::from(self.limits.receive_maximum) / 2;
         let Some(conn) = self.output(id.slot) else { return };
+        let half = usize::from(conn.terms.receive_maximum) / 2;
         let Some(acks) = &mut conn.acks else { return };
         let mut sent = 0;
         while let Some((packet_id, qos, code)) = acks.pop_settled() {
@@ -231,7 +230,7 @@ impl Shard {
             encode::ack(conn.out.own(), conn.version, kind, packet_id, code, &Properties::default());
             sent += 1;
         }
-        let resume = conn.paused && acks.len() <= half;
+        let resume = conn.paused.for_acks && acks.len() <= half;
         self.counters.packets_sent += sent;
         if resume {
             self.resuming.push(id);
@@ -243,9 +242,9 @@ impl Shard {
         let Some(conn) = self.connections.get(id) else { return };
         let version = conn.version;
         let Some(session) = self.sessions.get_mut(conn.session) else { return };
-        let held = session.received.as_ref().and_then(|received| received.get(&ack.packet_id)) == Some(&Received::Held);
+        let held = session.received.as_ref().and_then(|received| received.get(ack.packet_id)) == Some(Received::Held);
         if held && let Some(received) = &mut session.received {
-            received.remove(&ack.packet_id);
+            received.release(ack.packet_id);
             if received.is_empty() {
                 session.received = None;
             }

@@ -12,7 +12,7 @@ use super::message::Message;
 use super::outgoing::Outgoing;
 use super::topics::{FilterId, GroupId};
 use super::wheel::TimerId;
-use crate::mqtt::{QoS, Version};
+use crate::mqtt::{QoS, ReasonCode, Version};
 
 /// A hasher that is the same in every run: behaviour must not depend on chance. Keys that a client chooses are hashed with a seed of the shard.
 pub type FixedHasher = foldhash::fast::FixedState;
@@ -33,6 +33,56 @@ pub enum Received {
     Held,
 }
 
+/// The QoS 2 packet identifiers of what a client published.
+#[derive(Debug, Default)]
+pub struct ReceivedIds {
+    open: HashMap<u16, Received, FixedHasher>,
+    /// Refused with this reason, which the client may not know yet: should it send the same PUBLISH again, it gets the same answer, because some sessions may
+    /// have taken the message before another one's queue was full. Overwritten when the identifier is used again.
+    refused: HashMap<u16, ReasonCode, FixedHasher>,
+}
+
+impl ReceivedIds {
+    /// How the message with this identifier stands.
+    pub fn get(&self, packet_id: u16) -> Option<Received> {
+        self.open.get(&packet_id).copied()
+    }
+
+    /// The answer to a PUBLISH that was refused before.
+    pub fn refusal(&self, packet_id: u16) -> Option<ReasonCode> {
+        self.refused.get(&packet_id).copied()
+    }
+
+    /// A new message, or one that has come further.
+    pub fn set(&mut self, packet_id: u16, received: Received) {
+        self.refused.remove(&packet_id);
+        self.open.insert(packet_id, received);
+    }
+
+    /// The message was not taken. `repeat`: the answer is to be given again if it is asked for again.
+    pub fn refuse(&mut self, packet_id: u16, repeat: Option<ReasonCode>) {
+        self.open.remove(&packet_id);
+        if let Some(code) = repeat {
+            self.refused.insert(packet_id, code);
+        }
+    }
+
+    /// PUBREL: the identifier is free.
+    pub fn release(&mut self, packet_id: u16) {
+        self.open.remove(&packet_id);
+    }
+
+    /// Messages that are not released.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.refused.is_empty()
+    }
+}
+
 /// A will that has not been sent.
 #[derive(Clone, Debug)]
 pub struct Will {
@@ -46,6 +96,8 @@ pub struct Will {
 #[derive(Debug)]
 pub struct Session {
     pub client_id: Box<str>,
+    /// Who has proven to be its owner; `None` for anybody's session.
+    pub user: Option<Box<str>>,
     pub generation: u32,
     /// Slot of its connection, or [`NONE`].
     pub connection: u32,
@@ -61,7 +113,7 @@ pub struct Session {
     pub subscriptions: HashSet<Subscription, FixedHasher>,
     pub outgoing: Option<Box<Outgoing>>,
     /// QoS 2 packet identifiers that the client has not released.
-    pub received: Option<Box<HashMap<u16, Received, FixedHasher>>>,
+    pub received: Option<Box<ReceivedIds>>,
 }
 
 impl Session {
@@ -72,6 +124,11 @@ impl Session {
 
     pub fn is_connected(&self) -> bool {
         self.connection != NONE
+    }
+
+    /// The QoS 2 identifiers of the client, for a change.
+    pub fn received(&mut self) -> &mut ReceivedIds {
+        self.received.get_or_insert_with(Box::default)
     }
 
     /// QoS 2 publishes of the client that are not released.
@@ -110,6 +167,7 @@ impl Sessions {
         self.generation = self.generation.wrapping_add(1);
         let index = self.slots.insert(Session {
             client_id: client_id.into(),
+            user: None,
             generation: self.generation,
             connection: NONE,
             version,

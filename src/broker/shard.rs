@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::acks::Tickets;
+use super::admission::{Admission, Entropy};
 use super::connection::{Connections, Origin, State};
 use super::ids::{ConnId, ShardId};
 use super::interest::InterestState;
@@ -54,6 +55,8 @@ pub struct Shard {
     pub(super) id: ShardId,
     pub(super) shards: u16,
     pub(super) limits: Arc<Limits>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) entropy: Entropy,
     /// Milliseconds, as last handed in.
     pub(super) now: u64,
     pub(super) connections: Connections,
@@ -76,8 +79,6 @@ pub struct Shard {
     pub(super) chunks: Chunks,
     pub(super) counters: Counters,
     pub(super) sys: SysState,
-    pub(super) assigned_ids: u64,
-    pub(super) seed: u64,
     commands: Vec<Command>,
     /// Slots of connections whose output grew.
     dirty: Vec<u32>,
@@ -105,6 +106,8 @@ impl Shard {
         let mut shard = Shard {
             id: config.id,
             shards: config.shards,
+            admission: Arc::default(),
+            entropy: Entropy::from_seed(config.seed, config.id.0),
             now,
             connections: Connections::default(),
             sessions: Sessions::new(config.seed),
@@ -123,8 +126,6 @@ impl Shard {
             chunks: Chunks::default(),
             counters: Counters::default(),
             sys: SysState::new(config.sys_interval_s, config.shards, now),
-            assigned_ids: 0,
-            seed: config.seed,
             commands: Vec::new(),
             dirty: Vec::new(),
             spare_batches: Vec::new(),
@@ -160,7 +161,8 @@ impl Shard {
             self.counters.count_closed(CloseCause::TooManyConnections);
             return None;
         }
-        let id = self.connections.open(origin, now);
+        let terms = self.terms_before_connect(origin.listener);
+        let id = self.connections.open(origin, terms, now);
         self.counters.connections_opened += 1;
         let timer = self.wheel.schedule(now + u64::from(self.limits.connect_timeout_ms), TimerKey::Connection(id));
         if let Some(conn) = self.connections.get_mut(id) {
@@ -186,17 +188,19 @@ impl Shard {
         self.disconnect(id, crate::mqtt::ReasonCode::UNSPECIFIED_ERROR, super::disconnect::Will::Publish);
     }
 
-    /// The socket is closed, its slot free.
-    pub fn closed(&mut self, now: u64, id: ConnId) {
+    /// The socket is closed, its slot free. Gives where the connection came from.
+    pub fn closed(&mut self, now: u64, id: ConnId) -> Option<Origin> {
         self.now = now;
         if self.connections.get(id).is_some_and(|conn| conn.state != State::Closing) {
             self.end_connection(id, super::disconnect::Will::Publish, CloseCause::SocketError);
         }
-        if let Some(conn) = self.connections.remove(id) {
+        let removed = self.connections.remove(id);
+        if let Some(conn) = &removed {
             self.unsent = self.unsent.saturating_sub(u64::from(conn.in_driver) + u64::from(conn.accounted));
             self.recompute_allowed();
         }
         self.finish_run();
+        removed.and_then(|conn| conn.origin).map(|origin| *origin)
     }
 
     /// The shell has taken the socket for its home shard: gives where it came from and what was received, and forgets the connection.

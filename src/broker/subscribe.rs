@@ -9,7 +9,7 @@ use super::session::{FixedHasher, Subscription};
 use super::shard::Shard;
 use super::topics::{SubOptions, Subscriber};
 use crate::mqtt::{
-    DecodeError, Properties, ReasonCode, RetainHandling, SharedFilter, Subscribe, SubscribeEntry, TopicFilter, Unsubscribe, encode,
+    DecodeError, Properties, QoS, ReasonCode, RetainHandling, SharedFilter, Subscribe, SubscribeEntry, TopicFilter, Unsubscribe, encode,
 };
 
 impl Shard {
@@ -48,12 +48,18 @@ impl Shard {
         if !valid || !self.topic_within_limits(entry.filter) {
             return Ok(failure(v5, ReasonCode::TOPIC_FILTER_INVALID));
         }
+        let Some(terms) = self.connections.get(id).map(|conn| conn.terms) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
+        if let Some(refused) = self.refuse_subscription(terms, entry.filter, shared.is_some(), subscription_id, v5) {
+            return refused;
+        }
         let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
         let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
         if subscribed >= self.limits.max_subscriptions_per_client as usize || fetches >= MAX_FETCHES {
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
-        let options = SubOptions::new(entry.options.qos, entry.options.no_local, entry.options.retain_as_published);
+        // A lower QoS is granted than was asked for, never an error [MQTT-3.2.2-10].
+        let qos = entry.options.qos.min(QoS::from_bits(terms.max_qos).unwrap_or_default());
+        let options = SubOptions::new(qos, entry.options.no_local, entry.options.retain_as_published);
         let subscriber = Subscriber { session: index, subscription_id, options };
         let subscription = match shared {
             Some(Ok(shared)) => {
@@ -67,6 +73,7 @@ impl Shard {
                 self.tell_interest(added.tell);
                 // Retained messages: never for shared subscriptions, else as the client asks [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
                 let wanted = match entry.options.retain_handling {
+                    _ if !terms.retain => false,
                     RetainHandling::Send => true,
                     RetainHandling::SendIfNew => !added.existed,
                     RetainHandling::DoNotSend => false,
@@ -80,7 +87,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(index) {
             session.subscriptions.insert(subscription);
         }
-        Ok(ReasonCode(entry.options.qos as u8))
+        Ok(ReasonCode(qos as u8))
     }
 
     /// Every shard knows the subscriptions: the client is told, and gets the retained messages [MQTT-3.8.4-1] [MQTT-3.8.4-2].

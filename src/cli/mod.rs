@@ -4,6 +4,7 @@ mod check_config;
 pub mod client;
 mod client_args;
 mod completions;
+mod doctor;
 mod format;
 mod property_args;
 mod publish;
@@ -22,6 +23,7 @@ Examples:
   ringmq                                     broker on 127.0.0.1:1883, no configuration needed
   ringmq --listen 0.0.0.0:1883 --shards 4    reachable from outside, four shards
   ringmq --set limits.max_packet_bytes=65536 any setting of the file, for this run
+  ringmq doctor --connections 1000000        what this machine lacks for that many
   ringmq check-config /etc/ringmq.toml       what would be in force, or what is wrong and where
   ringmq sub -t 'sensors/#' -v               print what arrives
   ringmq pub -t sensors/1 -m 21.5 -r         send one retained message
@@ -54,6 +56,8 @@ enum Command {
     Sub(subscribe::SubArgs),
     /// Print the configuration that a file makes, or what is wrong with it
     CheckConfig(check_config::CheckConfigArgs),
+    /// Look whether this machine allows for many connections, and say what to change
+    Doctor(doctor::DoctorArgs),
     /// Print the completion script of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
         Command::CheckConfig(args) => check_config::run(&args).map_err(Failure::from),
+        Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),
         Command::Completions(args) => completions::run::<Cli>(&args).map_err(Failure::from),
     };
     match result {

@@ -1,4 +1,5 @@
-//! Every limit that the core checks: plain data with the unit in the name. Zero never means "unlimited"; the largest value does.
+//! Every limit that the core checks: plain data with the unit in the name. Zero never means "unlimited", the largest value does; only a rate is
+//! switched off by zero.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,10 @@ pub struct Limits {
     pub max_retained_bytes: u64,
     /// Connections of one shard.
     pub max_connections: u32,
+    /// PUBLISH packets that one client may send; beyond it the client is not read from for a while. 0: no limit.
+    pub max_publish_per_second: u32,
+    /// Bytes that one client may send, likewise. 0: no limit.
+    pub max_publish_bytes_per_second: u32,
 }
 
 impl Default for Limits {
@@ -86,6 +91,8 @@ impl Default for Limits {
             max_retained_messages: 10_000_000,
             max_retained_bytes: 4 * 1024 * 1024 * 1024,
             max_connections: u32::MAX,
+            max_publish_per_second: 0,
+            max_publish_bytes_per_second: 0,
         }
     }
 }

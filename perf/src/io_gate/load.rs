@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::forward::{COUNT, FRAME_BYTES, SUBSCRIBE, frame, number};
 use super::server::Child;
+use crate::measure;
 
 /// What the load is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,13 +55,16 @@ pub struct Outcome {
     pub per_second: f64,
     /// Server CPU per message, in microseconds.
     pub cpu_us: f64,
-    /// Share of a core that the server used.
+    /// Share of its core that the server used.
     pub busy: f64,
+    /// Share of that core that others used, which the server's caches paid for.
+    pub others: f64,
 }
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.0}/s, {:.3} us/message, {:.0} % of the core", self.per_second, self.cpu_us, self.busy * 100.0)
+        let (rate, cpu, busy, others) = (self.per_second, self.cpu_us, self.busy * 100.0, self.others * 100.0);
+        write!(f, "{rate:.0}/s, {cpu:.3} us/message, {busy:.0} % of the core, others {others:.0} %")
     }
 }
 
@@ -98,24 +102,28 @@ struct Meter<'a> {
     control: TcpStream,
     start: Instant,
     cpu_ns: u64,
+    core_busy_s: f64,
     messages: u64,
 }
 
 impl<'a> Meter<'a> {
     fn start(server: &'a Child, mut control: TcpStream) -> io::Result<Meter<'a>> {
         let messages = ask(&mut control, COUNT)?;
-        Ok(Meter { server, control, start: Instant::now(), cpu_ns: server.cpu_time_ns()?, messages })
+        let core_busy_s = measure::core_busy_s(server.core);
+        Ok(Meter { server, control, start: Instant::now(), cpu_ns: server.cpu_time_ns()?, core_busy_s, messages })
     }
 
     fn stop(mut self) -> io::Result<Outcome> {
         let cpu_ns = (self.server.cpu_time_ns()? - self.cpu_ns) as f64;
         let seconds = self.start.elapsed().as_secs_f64();
+        let core_busy_s = measure::core_busy_s(self.server.core) - self.core_busy_s;
         let messages = ask(&mut self.control, COUNT)? - self.messages;
         Ok(Outcome {
             messages,
             per_second: messages as f64 / seconds,
             cpu_us: cpu_ns / 1_000.0 / messages.max(1) as f64,
             busy: cpu_ns / 1e9 / seconds,
+            others: ((core_busy_s - cpu_ns / 1e9) / seconds).max(0.0),
         })
     }
 }
@@ -129,16 +137,19 @@ fn sparse(plan: &Plan, server: &Child) -> io::Result<Outcome> {
     }
     let mut next = 0;
     let mut send_for = |time: Duration| -> io::Result<()> {
-        let gap = 1e9 / plan.rate as f64;
-        let (start, mut sent) = (Instant::now(), 0_u64);
-        while start.elapsed() < time {
-            if start.elapsed().as_nanos() as f64 >= sent as f64 * gap {
-                clients[next].write_all(&frame(next as u64, sent))?;
+        let gap = Duration::from_secs_f64(1.0 / plan.rate as f64);
+        let start = Instant::now();
+        let (mut now, mut due) = (start, start);
+        while now < start + time {
+            if now >= due {
+                clients[next].write_all(&frame(next as u64, 0))?;
                 next = (next + 1) % plan.connections;
-                sent += 1;
+                // Who was held up does not catch up in a burst, which would be another scenario.
+                due = (due + gap).max(now.checked_sub(10 * gap).unwrap_or(now));
             } else {
                 std::hint::spin_loop();
             }
+            now = Instant::now();
         }
         Ok(())
     };

@@ -61,8 +61,8 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "    {{\"server\": \"{kind}\", \"scenario\": \"{scenario}\", \"messages\": {}, \"per_second\": {:.1}, \"cpu_us\": {:.4}, \"busy\": {:.3}}}{comma}",
-                outcome.messages, outcome.per_second, outcome.cpu_us, outcome.busy
+                "    {{\"server\": \"{kind}\", \"scenario\": \"{scenario}\", \"messages\": {}, \"per_second\": {:.1}, \"cpu_us\": {:.4}, \"busy\": {:.3}, \"others\": {:.3}}}{comma}",
+                outcome.messages, outcome.per_second, outcome.cpu_us, outcome.busy, outcome.others
             );
         }
         text + "  ]\n}\n"

@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 fn idle_glommio() -> Result<(), Box<dyn std::error::Error>> {
     glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)
         .name("idle")
-        .spawn(|| std::future::pending::<()>())
+        .spawn(std::future::pending::<()>)
         .map(drop)
         .map_err(|error| error.to_string().into())
 }
@@ -72,6 +72,7 @@ fn idle_glommio() -> Result<(), Box<dyn std::error::Error>> {
 pub struct Child {
     process: process::Child,
     pub address: SocketAddr,
+    pub core: usize,
 }
 
 impl Child {
@@ -85,7 +86,7 @@ impl Child {
             BufReader::new(output).read_line(&mut line)?;
         }
         let address = line.trim().parse().map_err(|_| io::Error::other(format!("the {kind} server did not start")))?;
-        Ok(Child { process, address })
+        Ok(Child { process, address, core })
     }
 
     /// CPU time so far, in nanoseconds.

@@ -112,7 +112,7 @@ pub enum Wait {
     /// Not at all.
     Poll,
     Forever,
-    /// At most this long, rounded up to what the system call can express.
+    /// At most this long, rounded up to what the system call can express, and a day at most.
     For(Duration),
 }
 
@@ -154,7 +154,7 @@ pub trait Driver {
     /// The socket cannot be watched.
     fn listen(&mut self, id: u32, socket: OwnedFd) -> io::Result<()>;
 
-    /// Closes all listeners. Connections that were accepted before are still reported.
+    /// Closes all listeners, with the next turn at the latest. Connections that were accepted before are still reported.
     fn stop_listening(&mut self);
 
     /// Takes a connected socket and starts to read from it. The first read is a single one, so that a connection that moves on right after

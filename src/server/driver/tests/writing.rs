@@ -104,6 +104,11 @@ fn a_wait_ends_in_time<D: Make>() {
     world.turn(Wait::For(Duration::from_millis(15)));
     assert!(start.elapsed() >= Duration::from_millis(15));
     assert!(start.elapsed() < PATIENCE);
+    world.bell.ring();
+    assert!(world.bell.prepare_to_sleep(|| false));
+    world.bell.ring();
+    world.turn(Wait::For(Duration::MAX));
+    assert_eq!(world.log.rung, 1, "even the longest wait is a valid one");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use io_uring::{cqueue, opcode, types};
 use self::buffers::Buffers;
 use self::setup::{REAP, ReapBuffer, Ring};
 use self::slots::{Listener, Slots};
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, LONGEST};
 use super::outgoing::Pool;
 use super::token::{Op, pack_index, unpack};
 use super::{Bell, Close, ConnId, Driver, Events, Options, Phase, Report, Sent, Wait};
@@ -119,7 +119,7 @@ impl UringDriver {
         match wanted.into_iter().chain(due).min() {
             None => Wait::Forever,
             Some(time) if time.is_zero() => Wait::Poll,
-            Some(time) => Wait::For(time),
+            Some(time) => Wait::For(time.min(LONGEST)),
         }
     }
 

@@ -1,0 +1,94 @@
+//! Acknowledgements: in the order of what they acknowledge [MQTT-4.6.0-2] [MQTT-4.6.0-3], none without a cause, and none missing where a connection lives.
+
+use std::collections::BTreeMap;
+
+use ringmq::mqtt::QoS;
+
+use super::Violation;
+use crate::history::{Event, Got, Sent, Seq, SocketIx};
+use crate::model::Model;
+
+/// What one connection sent and what came back, kind by kind.
+#[derive(Default)]
+struct Exchange {
+    asked: Vec<(Seq, u16)>,
+    answered: Vec<(Seq, u16)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Kind {
+    Puback,
+    Pubrec,
+    Pubcomp,
+    Suback,
+    Unsuback,
+}
+
+pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
+    let mut exchanges: BTreeMap<(SocketIx, Kind), Exchange> = BTreeMap::new();
+    let mut alive = vec![true; model.history.connections.len()];
+    let mut quiet = None;
+    for (seq, _, event) in model.history.iter() {
+        match event {
+            Event::Sent { socket, packet } => {
+                if let Some((kind, id)) = asks(model, packet) {
+                    exchanges.entry((*socket, kind)).or_default().asked.push((seq, id));
+                }
+            }
+            Event::Received { socket, packet } => {
+                if let Some((kind, id)) = answers(packet) {
+                    exchanges.entry((*socket, kind)).or_default().answered.push((seq, id));
+                }
+            }
+            Event::Ended { socket, .. } | Event::Closed { socket } | Event::Dropped { socket, .. } if quiet.is_none() => {
+                alive[*socket] = false;
+            }
+            Event::Quiet => quiet = quiet.or(Some(seq)),
+            _ => {}
+        }
+    }
+    for ((socket, kind), exchange) in &exchanges {
+        compare(*socket, *kind, exchange, quiet.filter(|_| alive[*socket]), violations);
+    }
+}
+
+fn asks(model: &Model<'_>, packet: &Sent) -> Option<(Kind, u16)> {
+    match packet {
+        Sent::Publish { message, packet_id, .. } => match model.history.messages[*message].qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => Some((Kind::Puback, *packet_id)),
+            QoS::ExactlyOnce => Some((Kind::Pubrec, *packet_id)),
+        },
+        Sent::Pubrel(packet_id) => Some((Kind::Pubcomp, *packet_id)),
+        Sent::Subscribe { packet_id, .. } => Some((Kind::Suback, *packet_id)),
+        Sent::Unsubscribe { packet_id, .. } => Some((Kind::Unsuback, *packet_id)),
+        _ => None,
+    }
+}
+
+fn answers(packet: &Got) -> Option<(Kind, u16)> {
+    match packet {
+        Got::Puback { packet_id, .. } => Some((Kind::Puback, *packet_id)),
+        Got::Pubrec { packet_id, .. } => Some((Kind::Pubrec, *packet_id)),
+        Got::Pubcomp { packet_id, .. } => Some((Kind::Pubcomp, *packet_id)),
+        Got::Suback { packet_id, .. } => Some((Kind::Suback, *packet_id)),
+        Got::Unsuback { packet_id } => Some((Kind::Unsuback, *packet_id)),
+        _ => None,
+    }
+}
+
+/// The answers are a beginning of the questions, and all of them where the connection lived until the world was quiet.
+fn compare(socket: SocketIx, kind: Kind, exchange: &Exchange, quiet: Option<Seq>, violations: &mut Vec<Violation>) {
+    let mut report = |what: String| violations.push(Violation { check: "acks", what: format!("connection {socket}, {kind:?}: {what}") });
+    for (index, &(seq, id)) in exchange.answered.iter().enumerate() {
+        match exchange.asked.get(index) {
+            Some(&(asked, expected)) if expected == id && asked < seq => {}
+            expected => return report(format!("answer {id} at {seq} where (event, identifier) {expected:?} was to be answered next")),
+        }
+    }
+    if let Some(quiet) = quiet
+        && let Some((asked, id)) = exchange.asked[exchange.answered.len()..].iter().find(|(asked, _)| *asked < quiet)
+    {
+        report(format!("{id}, sent at {asked}, was never answered"));
+    }
+}

@@ -1,0 +1,288 @@
+//! What happened in a world, in order: all that the checkers see.
+//!
+//! Two kinds of events: what a client sent and received, and what the world, which is the shell of the shards, saw at the broker's side: when the bytes of
+//! a packet had been handed to the session's home shard, when a connection ended there, what a shard counted.
+
+use ringmq::broker::ShardId;
+use ringmq::metrics::CloseCause;
+use ringmq::mqtt::{QoS, SubscribeOptions, Version};
+
+/// Index of an event.
+pub type Seq = usize;
+/// Index of a network connection, over the whole life of a world.
+pub type SocketIx = usize;
+/// Index of a client.
+pub type ClientIx = usize;
+/// Index of a published message.
+pub type MessageIx = usize;
+
+/// One filter of a SUBSCRIBE.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub filter: String,
+    pub options: SubscribeOptions,
+    pub subscription_id: u32,
+}
+
+/// A packet of a client.
+#[derive(Clone, Debug)]
+pub enum Sent {
+    Connect,
+    Publish { message: MessageIx, packet_id: u16, dup: bool },
+    Subscribe { packet_id: u16, entries: Vec<Entry> },
+    Unsubscribe { packet_id: u16, filters: Vec<String> },
+    Puback(u16),
+    Pubrec(u16),
+    Pubrel(u16),
+    Pubcomp(u16),
+    Pingreq,
+    Disconnect { reason: u8, expiry_s: Option<u32> },
+}
+
+/// A PUBLISH as a client received it.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// `None`: an empty payload, which does not say which message it is.
+    pub message: Option<MessageIx>,
+    pub topic: String,
+    pub packet_id: u16,
+    pub qos: QoS,
+    pub dup: bool,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
+    pub expiry_s: Option<u32>,
+    /// Not a repetition that the client recognised by its packet identifier (QoS 2).
+    pub fresh: bool,
+    /// What is wrong with payload or properties.
+    pub damage: Option<String>,
+}
+
+/// A packet of the broker.
+#[derive(Clone, Debug)]
+pub enum Got {
+    Connack { present: bool, code: u8 },
+    Publish(Box<Receipt>),
+    Puback { packet_id: u16, code: u8 },
+    Pubrec { packet_id: u16, code: u8 },
+    Pubrel { packet_id: u16 },
+    Pubcomp { packet_id: u16, code: u8 },
+    Suback { packet_id: u16, codes: Vec<u8> },
+    Unsuback { packet_id: u16 },
+    Pingresp,
+    Disconnect { reason: u8 },
+}
+
+/// How a connection ended at the broker's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The shell told the shard that the socket ended.
+    Socket,
+    /// The shard closed it.
+    Shard,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A client wrote a packet.
+    Sent {
+        socket: SocketIx,
+        packet: Sent,
+    },
+    /// The packet of that event was handed to the home shard as a whole. `certain`: it was also worked off at once.
+    Processed {
+        sent: Seq,
+        socket: SocketIx,
+        certain: bool,
+    },
+    /// CONNECT reached the home shard; `existed`: a session was there just before.
+    Accepted {
+        socket: SocketIx,
+        existed: bool,
+    },
+    /// A client read a packet.
+    Received {
+        socket: SocketIx,
+        packet: Got,
+    },
+    /// A client breaks off without a word; `vanished`: not even the network notices.
+    Dropped {
+        socket: SocketIx,
+        vanished: bool,
+    },
+    /// The connection ended at the broker, after this much silence of the client.
+    Ended {
+        socket: SocketIx,
+        end: End,
+        silent_ms: u64,
+        paused: bool,
+    },
+    /// The client reached the end of what the broker sent.
+    Closed {
+        socket: SocketIx,
+    },
+    /// What a shard counted in one turn.
+    WillsPublished {
+        shard: ShardId,
+        count: u64,
+    },
+    ConnectionsClosed {
+        shard: ShardId,
+        cause: CloseCause,
+        count: u64,
+    },
+    /// A session came into being, or is gone, as seen after a turn of its home.
+    SessionSeen {
+        client: ClientIx,
+        exists: bool,
+    },
+    /// No shard ran between these times.
+    Jumped {
+        from: u64,
+        to: u64,
+    },
+    /// From here on clients only finish what they began.
+    Calm,
+    /// Nothing is under way any more.
+    Quiet,
+    /// A rule that a client can check by itself was broken.
+    Broken {
+        rule: &'static str,
+        what: String,
+    },
+}
+
+/// An event and its time, milliseconds.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub at: u64,
+    pub event: Event,
+}
+
+/// The will of a connection.
+#[derive(Clone, Debug)]
+pub struct WillPlan {
+    pub message: MessageIx,
+    pub delay_s: u32,
+}
+
+/// One network connection as its client made it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub client: ClientIx,
+    pub version: Version,
+    pub clean_start: bool,
+    pub keep_alive_s: u16,
+    /// Of the session, as it is in force: 0 to `u32::MAX`, which is for ever.
+    pub expiry_s: u32,
+    pub receive_maximum: u16,
+    pub max_packet_bytes: u32,
+    pub will: Option<WillPlan>,
+}
+
+/// Why a message was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Ordinary,
+    Will,
+    /// In a quiet world, to see whether all shards agree on who gets it.
+    Probe,
+}
+
+/// One published message.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub publisher: ClientIx,
+    pub purpose: Purpose,
+    pub topic: String,
+    pub qos: QoS,
+    pub retain: bool,
+    pub payload: Vec<u8>,
+    /// The encoded properties that every subscriber of 5.0 gets unchanged.
+    pub forward: Vec<u8>,
+    pub expiry_s: Option<u32>,
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub client_id: String,
+    pub home: ShardId,
+}
+
+/// Everything that happened.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub now: u64,
+    pub records: Vec<Record>,
+    pub connections: Vec<Connection>,
+    pub messages: Vec<Message>,
+    pub clients: Vec<Identity>,
+}
+
+impl History {
+    pub fn push(&mut self, event: Event) -> Seq {
+        self.records.push(Record { at: self.now, event });
+        self.records.len() - 1
+    }
+
+    /// The packet that a `Sent` event is about.
+    pub fn sent(&self, seq: Seq) -> &Sent {
+        match &self.records[seq].event {
+            Event::Sent { packet, .. } => packet,
+            other => panic!("event {seq} is no Sent but {other:?}"),
+        }
+    }
+
+    /// All events with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Seq, u64, &Event)> {
+        self.records.iter().enumerate().map(|(seq, record)| (seq, record.at, &record.event))
+    }
+
+    /// Whether an accepted connection goes on with the session that was there before [MQTT-3.2.2-2].
+    pub fn resumes(&self, socket: SocketIx) -> bool {
+        let connection = &self.connections[socket];
+        let mut ended = Vec::new();
+        let mut existed = None;
+        for record in self.records.iter().rev() {
+            match record.event {
+                Event::Accepted { socket: other, existed: known } if other == socket => existed = Some(known),
+                Event::Ended { socket: other, .. } if existed.is_some() => ended.push(other),
+                Event::Accepted { socket: other, .. } if existed.is_some() && self.client_of(other) == connection.client => {
+                    // A session without expiry ends with its connection, also when that is taken over.
+                    let ends = self.connections[other].expiry_s == 0 && !ended.contains(&other);
+                    return existed == Some(true) && !connection.clean_start && !ends;
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Whether all connections of a client after `earlier` (`None`: the first one), up to an accepted one, went on with one session. The client itself
+    /// cannot know, where a CONNACK got lost: it would take a session that it never saw for its own.
+    pub fn continues(&self, earlier: Option<SocketIx>, socket: SocketIx) -> bool {
+        let client = self.client_of(socket);
+        let accepted = self.records.iter().filter_map(|record| match record.event {
+            Event::Accepted { socket: other, .. } if self.client_of(other) == client => Some(other),
+            _ => None,
+        });
+        let mut after = earlier.is_none();
+        let mut resumed = true;
+        for other in accepted {
+            if after {
+                resumed &= self.resumes(other);
+            }
+            after |= earlier == Some(other);
+            if other == socket {
+                break;
+            }
+        }
+        resumed
+    }
+
+    /// The client of a connection.
+    pub fn client_of(&self, socket: SocketIx) -> ClientIx {
+        self.connections[socket].client
+    }
+}

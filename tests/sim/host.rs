@@ -1,0 +1,356 @@
+//! The shell of one simulated shard: the order of work of a turn is that of the real one, only the sockets are made of memory.
+
+use ringmq::broker::{Command, ConnId, Origin, OutBatch, Shard, ShardConfig, ShardId};
+use ringmq::metrics::{CloseCause, Counters};
+
+use crate::history::{End, Event, History, Sent, SocketIx};
+use crate::network::{ClientEnd, Closing, Moved, Network, Parcel};
+use crate::rng::Rng;
+use crate::settings::Settings;
+
+/// How long a connection that is to be closed gets to take what was queued before, ms.
+const LAST_WORDS_MS: u64 = 5_000;
+
+/// What a turn works with.
+pub struct Surroundings<'a> {
+    pub network: &'a mut Network,
+    pub history: &'a mut History,
+    pub rng: &'a mut Rng,
+    pub settings: &'a Settings,
+}
+
+/// A shard and its sockets.
+pub struct Host {
+    pub shard: Shard,
+    id: ShardId,
+    sockets: Vec<(ConnId, SocketIx)>,
+    parcels: Vec<(ShardId, Moved)>,
+    commands: Vec<Command>,
+    /// Counters at the end of the last turn.
+    before: Counters,
+    /// Whether each client's session was here after the last turn.
+    sessions: Vec<bool>,
+}
+
+impl Host {
+    pub fn new(id: ShardId, settings: &Settings, now: u64) -> Host {
+        let config =
+            ShardConfig { id, shards: settings.shards, limits: settings.limits.clone(), sys_interval_s: settings.sys_interval_s, seed: 7 };
+        Host {
+            shard: Shard::new(config, now),
+            id,
+            sockets: Vec::new(),
+            parcels: Vec::new(),
+            commands: Vec::new(),
+            before: Counters::default(),
+            sessions: Vec::new(),
+        }
+    }
+
+    /// Whether the shard has nothing to do by itself.
+    pub fn is_quiet(&self) -> bool {
+        self.parcels.is_empty() && !self.shard.has_work() && self.sockets.iter().all(|&(conn, _)| !self.shard.has_output(conn))
+    }
+
+    /// One turn.
+    pub fn turn(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.history.now;
+        self.turn_sockets(now, around);
+        self.accept(now, around);
+        self.depart(around);
+        self.take_parcels(now, around);
+        self.shard.tick(now);
+        self.collect_commands(now, around);
+        self.carry_out_commands(now, around);
+        self.send_output(now, around);
+        self.hand_over(now, around);
+        self.observe(around);
+    }
+
+    fn turn_sockets(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        for index in around.rng.order(self.sockets.len()) {
+            let (conn, socket) = self.sockets[index];
+            self.finish_sending(now, conn, socket, around);
+            self.read(now, conn, socket, around);
+            self.notice_end(now, conn, socket, around);
+        }
+        for (conn, socket) in self.sockets.clone() {
+            self.finish_closing(now, conn, socket, around);
+        }
+    }
+
+    fn finish_sending(&mut self, now: u64, conn: ConnId, socket: SocketIx, around: &mut Surroundings<'_>) {
+        let at = now + around.rng.below(around.settings.network_delay_ms + 1);
+        let wire = &mut around.network.sockets[socket];
+        if wire.sending.is_some() && wire.push_output(around.settings.socket_bytes, at) {
+            let batch = wire.sending.take().map(|(batch, ..)| batch).unwrap_or_default();
+            self.sent(now, conn, batch, socket, around);
+        }
+    }
+
+    fn sent(&mut self, now: u64, conn: ConnId, batch: OutBatch, socket: SocketIx, around: &mut Surroundings<'_>) {
+        self.shard.sent(now, conn, batch);
+        if around.network.sockets[socket].client_end == Some(ClientEnd::Reset) {
+            self.end(now, conn, socket, CloseCause::SocketError, around);
+        }
+    }
+
+    /// Some of the bytes that have come, in one piece or several.
+    fn read(&mut self, now: u64, conn: ConnId, socket: SocketIx, around: &mut Surroundings<'_>) {
+        for _ in 0..around.rng.pick(&[0, 1, 1, 1, 3]) {
+            let wire = &mut around.network.sockets[socket];
+            if wire.paused || wire.closing.is_some() || wire.told_end {
+                return;
+            }
+            let max = if around.rng.percent(30) { around.rng.range(1, 20) as usize } else { 100_000 };
+            let bytes = wire.up.read(now, max);
+            if bytes.is_empty() {
+                return;
+            }
+            if !self.feed(now, conn, socket, &bytes, around) {
+                around.network.sockets[socket].paused = true;
+            }
+        }
+    }
+
+    /// Hands bytes to the shard, and notes which packets they complete.
+    fn feed(&mut self, now: u64, conn: ConnId, socket: SocketIx, bytes: &[u8], around: &mut Surroundings<'_>) -> bool {
+        let client = around.history.client_of(socket);
+        let wire = &mut around.network.sockets[socket];
+        wire.fed += bytes.len() as u64;
+        wire.fed_at = now;
+        let mut noted = Vec::new();
+        if around.history.clients[client].home == self.id && !wire.ended {
+            while let Some(&(_, sent)) = wire.marks.front().filter(|(end, _)| *end <= wire.fed) {
+                wire.marks.pop_front();
+                if matches!(around.history.sent(sent), Sent::Connect) {
+                    wire.accepted = true;
+                    let existed = self.shard.has_session(&around.history.clients[client].client_id);
+                    around.history.push(Event::Accepted { socket, existed });
+                } else {
+                    noted.push(around.history.push(Event::Processed { sent, socket, certain: true }));
+                }
+            }
+        }
+        let more = self.shard.receive(now, conn, bytes);
+        self.collect_commands(now, around);
+        // Nobody can tell how far the shard came that ends the connection, or pauses it, over these bytes.
+        if !more || around.network.sockets[socket].ended {
+            for seq in noted {
+                if let Event::Processed { certain, .. } = &mut around.history.records[seq].event {
+                    *certain = false;
+                }
+            }
+        }
+        more
+    }
+
+    fn notice_end(&mut self, now: u64, conn: ConnId, socket: SocketIx, around: &mut Surroundings<'_>) {
+        let wire = &around.network.sockets[socket];
+        let cause = match wire.client_end {
+            Some(ClientEnd::Eof) if wire.up.len() == 0 && !wire.paused => CloseCause::ClientClosed,
+            Some(ClientEnd::Reset) if wire.up.len() == 0 => CloseCause::SocketError,
+            _ => return,
+        };
+        if wire.moving_to.is_none() || around.rng.percent(50) {
+            self.end(now, conn, socket, cause, around);
+        }
+    }
+
+    fn end(&mut self, now: u64, conn: ConnId, socket: SocketIx, cause: CloseCause, around: &mut Surroundings<'_>) {
+        let wire = &mut around.network.sockets[socket];
+        if wire.told_end {
+            return;
+        }
+        wire.told_end = true;
+        wire.moving_to = None;
+        self.note_end(now, socket, End::Socket, around);
+        self.shard.ended(now, conn, cause);
+        self.collect_commands(now, around);
+    }
+
+    fn note_end(&mut self, now: u64, socket: SocketIx, end: End, around: &mut Surroundings<'_>) {
+        let wire = &mut around.network.sockets[socket];
+        if !wire.ended {
+            wire.ended = true;
+            let (silent_ms, paused) = (now - wire.fed_at, wire.paused);
+            around.history.push(Event::Ended { socket, end, silent_ms, paused });
+        }
+    }
+
+    fn finish_closing(&mut self, now: u64, conn: ConnId, socket: SocketIx, around: &mut Surroundings<'_>) {
+        let wire = &mut around.network.sockets[socket];
+        let finished = match wire.closing {
+            None => return,
+            Some(Closing::Now) => true,
+            Some(Closing::AfterSend { deadline }) => now >= deadline || (wire.sending.is_none() && !self.shard.has_output(conn)),
+        };
+        if !finished {
+            return;
+        }
+        wire.closing = None;
+        wire.broker_end = true;
+        wire.attached = None;
+        if let Some((batch, ..)) = wire.sending.take()
+            && around.rng.percent(50)
+        {
+            self.shard.sent(now, conn, batch);
+        }
+        self.note_end(now, socket, End::Socket, around);
+        self.shard.closed(now, conn);
+        self.sockets.retain(|&(_, other)| other != socket);
+    }
+
+    fn accept(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        while let Some(socket) = around.network.arrivals[usize::from(self.id.0)].pop_front() {
+            self.open(now, socket, Origin { listener: 0, peer: None }, around);
+        }
+    }
+
+    fn open(&mut self, now: u64, socket: SocketIx, origin: Origin, around: &mut Surroundings<'_>) -> Option<ConnId> {
+        let wire = &mut around.network.sockets[socket];
+        let Some(conn) = self.shard.open(now, origin) else {
+            wire.broker_end = true;
+            return None;
+        };
+        wire.attached = Some((self.id, conn));
+        wire.fed_at = now;
+        wire.paused = false;
+        self.sockets.push((conn, socket));
+        Some(conn)
+    }
+
+    /// Connections whose home is another shard leave.
+    fn depart(&mut self, around: &mut Surroundings<'_>) {
+        for (conn, socket) in self.sockets.clone() {
+            let Some(to) = around.network.sockets[socket].moving_to else { continue };
+            if around.rng.percent(40) {
+                continue;
+            }
+            around.network.sockets[socket].moving_to = None;
+            let Some((origin, received)) = self.shard.release(conn) else { continue };
+            assert_eq!(
+                received.len() as u64,
+                around.network.sockets[socket].fed,
+                "a connection that moves takes all that it received along"
+            );
+            self.sockets.retain(|&(_, other)| other != socket);
+            around.network.sockets[socket].attached = None;
+            self.parcels.push((to, Moved { socket, origin, received }));
+        }
+    }
+
+    fn take_parcels(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        let own = self.id;
+        for from in (0..around.settings.shards).map(ShardId).filter(|&from| from != own) {
+            while let Some(parcel) = around.network.ring(from, self.id).pop(now) {
+                match parcel {
+                    Parcel::Batch(batch) => {
+                        self.shard.peer_batch(now, from, batch);
+                        self.collect_commands(now, around);
+                    }
+                    Parcel::Moved(moved) => self.take_moved(now, moved, around),
+                }
+            }
+        }
+    }
+
+    fn take_moved(&mut self, now: u64, moved: Moved, around: &mut Surroundings<'_>) {
+        let Some(conn) = self.open(now, moved.socket, moved.origin, around) else { return };
+        around.network.sockets[moved.socket].fed = 0;
+        if !self.feed(now, conn, moved.socket, &moved.received, around) {
+            around.network.sockets[moved.socket].paused = true;
+        }
+    }
+
+    /// Notes at once which connections the shard has ended: nothing that comes from them afterwards counts.
+    fn collect_commands(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        let mut commands = Vec::new();
+        self.shard.take_commands(&mut commands);
+        for &command in &commands {
+            if let Command::Close { conn, .. } = command
+                && let Some(socket) = self.socket_of(conn)
+            {
+                self.note_end(now, socket, End::Shard, around);
+            }
+        }
+        self.commands.append(&mut commands);
+    }
+
+    fn socket_of(&self, conn: ConnId) -> Option<SocketIx> {
+        self.sockets.iter().find(|(id, _)| *id == conn).map(|&(_, socket)| socket)
+    }
+
+    fn carry_out_commands(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        for command in std::mem::take(&mut self.commands) {
+            let (Command::Close { conn, .. } | Command::HandOff { conn, .. } | Command::Resume(conn)) = command;
+            let Some(socket) = self.socket_of(conn) else { continue };
+            let wire = &mut around.network.sockets[socket];
+            match command {
+                Command::Close { after_send, .. } => {
+                    let closing = if after_send { Closing::AfterSend { deadline: now + LAST_WORDS_MS } } else { Closing::Now };
+                    wire.moving_to = None;
+                    wire.closing = Some(closing);
+                }
+                Command::HandOff { to, .. } => wire.moving_to = Some(to),
+                Command::Resume(_) => wire.paused = false,
+            }
+        }
+    }
+
+    fn send_output(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        while let Some((conn, batch)) = self.shard.next_output() {
+            let Some(socket) = self.socket_of(conn) else { continue };
+            let mut bytes = Vec::with_capacity(batch.len());
+            batch.for_each_slice(|slice| bytes.extend_from_slice(slice));
+            assert_eq!(bytes.len(), batch.len(), "a batch is as long as its slices");
+            around.network.sockets[socket].sending = Some((batch, bytes, 0));
+            self.finish_sending(now, conn, socket, around);
+        }
+    }
+
+    fn hand_over(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        let at = now + around.rng.below(around.settings.ring_delay_ms + 1);
+        let own = self.id;
+        for to in (0..around.settings.shards).map(ShardId).filter(|&to| to != own) {
+            let ring = around.network.ring(self.id, to);
+            if let Some(batch) = self.shard.take_batch(to)
+                && let Err(Parcel::Batch(batch)) = ring.push(Parcel::Batch(batch), at)
+            {
+                self.shard.untake_batch(to, batch);
+            }
+            let (for_it, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parcels).into_iter().partition(|(shard, _)| *shard == to);
+            self.parcels = others;
+            for (to, moved) in for_it {
+                if let Err(Parcel::Moved(moved)) = ring.push(Parcel::Moved(moved), at) {
+                    self.parcels.push((to, moved));
+                }
+            }
+        }
+    }
+
+    /// Notes what the turn changed: counters that tell of timers, sessions that came and went.
+    fn observe(&mut self, around: &mut Surroundings<'_>) {
+        let counters = self.shard.snapshot().counters;
+        let shard = self.id;
+        let wills = counters.wills_published - self.before.wills_published;
+        if wills > 0 {
+            around.history.push(Event::WillsPublished { shard, count: wills });
+        }
+        for &cause in CloseCause::ALL {
+            let count = counters.connections_closed[cause as usize] - self.before.connections_closed[cause as usize];
+            if count > 0 {
+                around.history.push(Event::ConnectionsClosed { shard, cause, count });
+            }
+        }
+        self.before = counters;
+        self.sessions.resize(around.history.clients.len(), false);
+        for client in 0..around.history.clients.len() {
+            let exists = self.shard.has_session(&around.history.clients[client].client_id);
+            if exists != self.sessions[client] {
+                self.sessions[client] = exists;
+                around.history.push(Event::SessionSeen { client, exists });
+            }
+        }
+    }
+}
