@@ -71,7 +71,6 @@ pub fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']));
-    // All of the machine's, not only those that this process may use.
     let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     format!("{cores} x {model}, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }
