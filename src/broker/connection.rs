@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::acks::PendingAcks;
 use super::authenticate::Authentication;
-use super::fetch::OpenFetches;
+use super::fetch::Fetches;
 use super::ids::ConnId;
 use super::outbox::OutBatch;
 use super::rate::Rate;
@@ -73,7 +73,7 @@ pub struct Connection {
     /// The client wants reason strings and user properties (Request Problem Information).
     pub problem_info: bool,
     /// Subscriptions that wait for retained messages.
-    pub fetches: Option<Box<OpenFetches>>,
+    pub fetches: Option<Box<Fetches>>,
     /// Keep-alive times one and a half, ms; 0 without.
     pub patience_ms: u32,
     pub last_seen: u64,

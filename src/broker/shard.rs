@@ -11,7 +11,6 @@ use super::acks::Tickets;
 use super::admission::{Admission, Entropy};
 use super::budget::{HeldBytes, Pressure};
 use super::connection::{Connections, Origin, State};
-use super::fetch::Fetch;
 use super::ids::{ConnId, ShardId};
 use super::interest::InterestState;
 use super::message::Chunks;
@@ -68,10 +67,10 @@ pub struct Shard {
     pub(super) retained: Retained<super::message::Message>,
     pub(super) retained_bytes: u64,
     /// Retained messages that other shards are reading, slice by slice.
-    pub(super) cursors: HashMap<(ShardId, u32), Cursor, FixedHasher>,
-    /// Subscriptions of this shard that wait for retained messages.
-    pub(super) fetching: HashMap<u32, Fetch, FixedHasher>,
-    pub(super) next_fetch: u32,
+    pub(super) cursors: HashMap<(ShardId, u64), Cursor, FixedHasher>,
+    /// Connections of this shard by the fetches that are read for them.
+    pub(super) fetching: HashMap<u64, ConnId, FixedHasher>,
+    pub(super) last_fetch: u64,
     pub(super) tickets: Tickets,
     pub(super) wheel: Wheel<TimerKey>,
     pub(super) peers: Peers,
@@ -127,7 +126,7 @@ impl Shard {
             retained_bytes: 0,
             cursors: HashMap::with_hasher(FixedHasher::default()),
             fetching: HashMap::with_hasher(FixedHasher::default()),
-            next_fetch: 0,
+            last_fetch: 0,
             tickets: Tickets::default(),
             wheel: Wheel::new(now),
             peers: Peers::new(config.shards),

@@ -21,20 +21,21 @@ impl Shard {
         let subscription_id = packet.properties.subscription_id.unwrap_or(0);
         for entry in packet.filters() {
             // One answer per filter, in order [MQTT-3.8.4-5] [MQTT-3.9.3-1].
-            match self.subscribe_one(session, &entry, subscription_id, &mut suback) {
+            match self.subscribe_one(id, session, &entry, subscription_id) {
                 Ok(code) => suback.codes.push(code.0),
                 Err(error) => return self.refuse(id, error),
             }
         }
+        suback.last_fetch = self.last_fetch;
         self.suback_when_known(suback);
     }
 
     fn subscribe_one(
         &mut self,
+        id: ConnId,
         index: u32,
         entry: &SubscribeEntry<'_>,
         subscription_id: u32,
-        suback: &mut WaitingSuback,
     ) -> Result<ReasonCode, DecodeError> {
         let Some(v5) = self.sessions.get(index).map(|session| session.version.is_v5()) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         let shared = SharedFilter::parse(entry.filter);
@@ -49,12 +50,12 @@ impl Shard {
         if !valid || !self.topic_within_limits(entry.filter) {
             return Ok(failure(v5, ReasonCode::TOPIC_FILTER_INVALID));
         }
-        let Some(terms) = self.connections.get(suback.conn).map(|conn| conn.terms) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
+        let Some(terms) = self.connections.get(id).map(|conn| conn.terms) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         if let Some(refused) = self.refuse_subscription(terms, entry.filter, shared.is_some(), subscription_id, v5) {
             return refused;
         }
         let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
-        let fetches = self.connections.get(suback.conn).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
+        let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
         if subscribed >= self.limits.max_subscriptions_per_client as usize || fetches >= MAX_FETCHES {
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
@@ -84,7 +85,7 @@ impl Shard {
                     RetainHandling::DoNotSend => false,
                 };
                 if wanted {
-                    suback.fetches.push((entry.filter.into(), subscriber));
+                    self.add_fetch(id, entry.filter, subscriber);
                 }
                 Subscription::Filter(added.id)
             }
@@ -103,9 +104,7 @@ impl Shard {
         let Some(conn) = self.output(suback.conn.slot) else { return };
         encode::suback(conn.out.own(), conn.version, suback.packet_id, &suback.codes, &Properties::default());
         self.counters.packets_sent += 1;
-        for (filter, subscriber) in &suback.fetches {
-            self.start_fetch(suback.conn, filter, *subscriber);
-        }
+        self.release_fetches(suback.conn.slot, suback.last_fetch);
     }
 
     pub(super) fn on_unsubscribe(&mut self, id: ConnId, packet: &Unsubscribe<'_>) {
@@ -121,6 +120,9 @@ impl Shard {
                 // Filters are compared as text [MQTT-3.10.4-1].
                 None => self.topics.find(filter).is_some_and(|filter| self.unsubscribe_one(index, Subscription::Filter(filter))),
             };
+            if existed {
+                self.cancel_fetch(id.slot, filter);
+            }
             codes.push(if existed { ReasonCode::SUCCESS.0 } else { ReasonCode::NO_SUBSCRIPTION_EXISTED.0 });
         }
         if let Some(conn) = self.output(id.slot) {
