@@ -11,12 +11,16 @@
 //! config, metrics   plain data, usable everywhere
 //! ```
 
+#[warn(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod broker;
 #[cfg(feature = "runtime")]
 pub mod cli;
 pub mod config;
 pub mod metrics;
+#[warn(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod mqtt;
 pub mod ring;
 #[cfg(feature = "runtime")]
 pub mod server;
+#[cfg(feature = "runtime")]
+pub mod storage;

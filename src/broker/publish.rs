@@ -51,12 +51,12 @@ impl Shard {
             }
             return Some(None);
         }
-        if alias > self.limits.topic_alias_maximum {
+        if alias > self.connections.get(id)?.terms.topic_alias_maximum {
             // [MQTT-3.3.2-9]
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
         }
-        let aliases = self.connections.get_mut(id)?.aliases.get_or_insert_with(Box::default);
+        let aliases = &mut self.connections.get_mut(id)?.aliases;
         let index = usize::from(alias) - 1;
         if publish.topic.is_empty() {
             let topic = aliases.get(index).cloned().flatten();
@@ -86,7 +86,7 @@ impl Shard {
             expires_at: publish.properties.message_expiry.map_or(NEVER, |seconds| self.now + u64::from(seconds) * 1_000),
         };
         if publish.qos == QoS::AtMostOnce {
-            return self.publish_at_most_once(id, &incoming);
+            return self.publish_at_most_once(id, &incoming, !publish.properties.raw.is_empty());
         }
         self.finish_run();
         self.publish_acknowledged(id, publish.packet_id, publish.dup, &incoming);
@@ -94,16 +94,18 @@ impl Shard {
 
     /// Whether a topic name or filter keeps to the configured limits.
     pub(super) fn topic_within_limits(&self, topic: &str) -> bool {
-        // Counting levels is only worth it where the text is long enough to have too many.
+        let levels = self.limits.max_topic_levels;
+        // Counting levels is only worth it where the text is long enough to have too many. The largest limit is none: there may be one level more.
         topic.len() <= usize::from(self.limits.max_topic_bytes)
-            && (topic.len() < usize::from(self.limits.max_topic_levels)
-                || topic.bytes().filter(|&byte| byte == b'/').count() < usize::from(self.limits.max_topic_levels))
+            && (topic.len() < usize::from(levels)
+                || levels == u16::MAX
+                || topic.bytes().filter(|&byte| byte == b'/').count() < usize::from(levels))
     }
 
-    fn publish_at_most_once(&mut self, id: ConnId, incoming: &Incoming<'_>) {
+    fn publish_at_most_once(&mut self, id: ConnId, incoming: &Incoming<'_>, has_properties: bool) {
         let Some(conn) = self.connections.get(id) else { return };
         let session = conn.session;
-        if !incoming.retain && !is_sys(incoming.topic) && self.run_publish(session, incoming) {
+        if !incoming.retain && !is_sys(incoming.topic) && self.run_publish(session, (!has_properties).then_some(id), incoming) {
             return;
         }
         self.finish_run();
@@ -122,7 +124,7 @@ impl Shard {
             return;
         };
         let open = unreleased + conn.acks.as_ref().map_or(0, |acks| acks.at_qos1());
-        if v5 && open >= usize::from(self.limits.receive_maximum) {
+        if v5 && open >= usize::from(conn.terms.receive_maximum) {
             // [MQTT-3.3.4-7]
             return self.refuse_with(id, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more publishes in flight than Receive Maximum allows");
         }
@@ -167,8 +169,8 @@ impl Shard {
         {
             session.received().set(packet_id, Received::Pending(ticket));
         }
-        let full = usize::from(self.limits.receive_maximum);
         let Some(conn) = self.connections.get(id) else { return };
+        let full = usize::from(conn.terms.receive_maximum);
         // A 3.x client knows no Receive Maximum: it is slowed down by not being read.
         if !conn.version.is_v5() && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
             self.pause_publisher(id);
@@ -178,8 +180,8 @@ impl Shard {
     /// Stops reading from a publisher whose messages find no room; it is let go if that lasts for too long.
     fn pause_publisher(&mut self, id: ConnId) {
         let patience_ms = u64::from(self.limits.full_queue_patience_ms);
-        let Some(conn) = self.connections.get_mut(id).filter(|conn| !conn.paused) else { return };
-        conn.paused = true;
+        let Some(conn) = self.connections.get_mut(id).filter(|conn| !conn.paused.for_acks) else { return };
+        conn.paused.for_acks = true;
         self.counters.publishers_paused += 1;
         if let Some(timer) = conn.timer.take() {
             self.wheel.cancel(timer);
@@ -226,8 +228,8 @@ impl Shard {
 
     /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3].
     fn send_acks(&mut self, id: ConnId) {
-        let half = usize::from(self.limits.receive_maximum) / 2;
         let Some(conn) = self.output(id.slot) else { return };
+        let half = usize::from(conn.terms.receive_maximum) / 2;
         let Some(acks) = &mut conn.acks else { return };
         let mut sent = 0;
         while let Some((packet_id, qos, code)) = acks.pop_settled() {
@@ -235,7 +237,7 @@ impl Shard {
             encode::ack(conn.out.own(), conn.version, kind, packet_id, code, &Properties::default());
             sent += 1;
         }
-        let resume = conn.paused && acks.len() <= half && !acks.withheld();
+        let resume = conn.paused.for_acks && acks.len() <= half && !acks.withheld();
         self.counters.packets_sent += sent;
         if resume {
             self.resuming.push(id);
@@ -276,7 +278,7 @@ impl Shard {
 
     /// A paused publisher has waited long enough for a full queue: it is let go, without an acknowledgement.
     pub(super) fn on_paused_too_long(&mut self, id: ConnId) {
-        self.disconnect(id, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
+        self.disconnect(id, ReasonCode::SERVER_BUSY, Will::Publish);
     }
 
     /// Whether a connection's session is still there.

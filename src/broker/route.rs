@@ -19,8 +19,9 @@ pub(super) const PEER_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 /// Buffers that routing uses again and again.
 #[derive(Default)]
 pub struct Scratch {
-    pub matches: Matches,
-    pub targets: Targets,
+    /// Boxed, and `None` while in use: taking one moves a pointer, not the buffers.
+    pub matches: Option<Box<Matches>>,
+    pub targets: Option<Box<Targets>>,
     pub forward: Vec<u8>,
     pub timers: Vec<TimerKey>,
     shares: Vec<(ShardId, u64)>,
@@ -157,7 +158,7 @@ impl Shard {
             self.counters.count_dropped(DropReason::NotAuthorized, 1);
             return Settled::Now(if publisher.hold { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED });
         }
-        let mut matches = std::mem::take(&mut self.scratch.matches);
+        let mut matches = self.scratch.matches.take().unwrap_or_default();
         let mut shares = std::mem::take(&mut self.scratch.shares);
         self.topics.matches(incoming.topic, &mut matches);
         let mut job = Job { publisher, ticket: None };
@@ -181,7 +182,7 @@ impl Shard {
             remote.insert(shard);
         }
         code = worse(code, self.send_to_shards(incoming, remote, matches.remote, owner, &shares, &mut job));
-        self.scratch.matches = matches;
+        self.scratch.matches = Some(matches);
         self.scratch.shares = shares;
         self.finish_job(job, code)
     }
@@ -231,7 +232,7 @@ impl Shard {
     pub(super) fn on_peer_publish(&mut self, from: ShardId, publish: &PeerPublish, batch: &Batch) {
         let incoming = batch.view(publish);
         let plain = publish.ticket.is_none() && publish.deliver && !publish.store && !publish.has_shares() && !incoming.retain;
-        if plain && self.run_publish(NONE, &incoming) {
+        if plain && self.run_publish(NONE, None, &incoming) {
             return;
         }
         self.finish_run();
@@ -239,10 +240,10 @@ impl Shard {
         let mut job = Job { publisher: Publisher { session: NONE, hold: publish.hold, answer }, ticket: None };
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
         if publish.deliver {
-            let mut matches = std::mem::take(&mut self.scratch.matches);
+            let mut matches = self.scratch.matches.take().unwrap_or_default();
             self.topics.matches(incoming.topic, &mut matches);
             code = self.deliver_local(&incoming, &matches, &mut job);
-            self.scratch.matches = matches;
+            self.scratch.matches = Some(matches);
         }
         for fingerprint in batch.shares(publish) {
             if let Some(group) = self.topics.share_by_fingerprint(fingerprint) {
@@ -263,7 +264,7 @@ impl Shard {
         if matches.filters.is_empty() {
             return code;
         }
-        let mut targets = std::mem::take(&mut self.scratch.targets);
+        let mut targets = self.scratch.targets.take().unwrap_or_default();
         targets.resolve(&self.topics, matches, job.publisher.session);
         let mut message = None;
         for target in &targets.list {
@@ -271,7 +272,7 @@ impl Shard {
                 self.deliver_to(target.session, target.qos, target.retain_as_published, targets.ids(target), incoming, &mut message, job);
             code = worse(code, outcome);
         }
-        self.scratch.targets = targets;
+        self.scratch.targets = Some(targets);
         code
     }
 
@@ -298,13 +299,6 @@ impl Shard {
         }
         let message = message.get_or_insert_with(|| incoming.to_message()).clone();
         self.deliver_acknowledged(session, Delivery { message, qos, retain, subscription_ids: ids.into() }, Some(job))
-    }
-
-    fn note_live_retained(&mut self, session: u32, topic: &str) {
-        let fingerprint = self.topics.fingerprint(topic);
-        if let Some(conn) = self.sessions.get(session).and_then(|session| self.connections.slot_mut(session.connection)) {
-            conn.note_live_retained(fingerprint);
-        }
     }
 
     /// A message for a shared subscription: to the member whose turn it is, on whatever shard it is [MQTT-4.8.2-4].

@@ -1,32 +1,36 @@
-//! A run: QoS 0 publishes to one topic, one behind the other, as a busy publisher sends them. Who gets them is found out once, each message is encoded once
-//! per protocol version, and each subscriber gets the whole run in one piece. That takes the fan-out of a message from nanoseconds per subscriber to
-//! nanoseconds per run (`bench/turn.rs` shows what is lost without it).
+//! A run: QoS 0 publishes to one topic, one behind the other, as a busy publisher sends them. Who gets them is found out once; the packets that follow the
+//! first are recognised by their first bytes, not decoded; each is encoded once per protocol family (and where publisher and subscriber are of the same
+//! family, not at all: the packet is the same); and each subscriber gets the whole run in one piece. That takes the fan-out of a message from nanoseconds
+//! per subscriber to nanoseconds per run (`bench/turn.rs` shows what is lost without it).
 //!
 //! A run never outlives the bytes that one call handed in, and everything else that a shard does finishes it first: the order of a publisher's messages
 //! stays [MQTT-4.6.0-5].
 
 use std::rc::Rc;
 
-use super::connection::NONE;
-use super::ids::ShardSet;
+use super::connection::{Connection, NONE};
+use super::ids::{ConnId, ShardSet};
 use super::message::{Incoming, NEVER, remaining_s};
 use super::outbox::Chunk;
 use super::peer::{PeerMessage, PeerOptions};
+use super::route::PEER_LIMIT_BYTES;
 use super::shard::Shard;
 use crate::metrics::DropReason;
-use crate::mqtt::{PublishOut, QoS, Version, encode};
+use crate::mqtt::{PacketType, PublishOut, QoS, Version, encode};
 
 /// From this many subscribers and bytes on, a run is sent out of one shared buffer; below, a copy is cheaper than a reference.
 const SHARE_SUBSCRIBERS: usize = 4;
 const SHARE_BYTES: usize = 256;
+/// First byte of a PUBLISH with QoS 0, without RETAIN and DUP.
+const PLAIN_PUBLISH: u8 = (PacketType::Publish as u8) << 4;
 
-/// The encodings of a run for one protocol family.
+/// What a run is for one protocol family.
 #[derive(Debug, Default)]
-struct Encoded {
+struct Family {
     /// Slots of the subscribers' connections.
     slots: Vec<u32>,
-    /// PUBLISH packets, one behind the other.
-    chunk: Chunk,
+    /// PUBLISH packets, one behind the other; `None` where they go straight to the only subscriber, or nobody wants them.
+    chunk: Option<Chunk>,
     /// The largest of them, bytes.
     largest: usize,
 }
@@ -41,23 +45,63 @@ pub struct Run {
     /// Of the topics, when the subscribers were looked up.
     generation: u64,
     count: u64,
-    v3: Encoded,
-    v5: Encoded,
+    /// Matching sessions without a connection.
+    offline: u64,
+    /// For clients of 3.x and of 5.0.
+    families: [Family; 2],
     remote: ShardSet,
+    /// The connection whose packets continue the run if they begin like the first one, and its family; empty `prefix`: none do.
+    source: Option<(ConnId, usize)>,
+    /// The largest packet that this connection may send.
+    max_packet_bytes: u32,
+    /// What stands between the fixed header and the payload.
+    prefix: Vec<u8>,
+}
+
+fn family_of(version: Version) -> usize {
+    usize::from(version.is_v5())
+}
+
+const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+
+impl Run {
+    /// Forgets what was gathered: something went wrong in the middle.
+    pub(super) fn abandon(&mut self) {
+        *self = Run::default();
+    }
+
+    /// The only subscriber, if there is just one.
+    fn only_one(&self) -> Option<(usize, u32)> {
+        match (&self.families[0].slots[..], &self.families[1].slots[..]) {
+            (&[slot], []) => Some((0, slot)),
+            ([], &[slot]) => Some((1, slot)),
+            _ => None,
+        }
+    }
+
+    fn continues(&self, publisher: u32, topic: &str, generation: u64) -> bool {
+        self.active && self.publisher == publisher && self.generation == generation && self.topic == topic
+    }
+}
+
+/// Lengths of the fixed header and of the whole packet, for a plain PUBLISH of up to 16,387 bytes in the shortest form; other packets take the long way.
+#[inline]
+fn plain_publish(bytes: &[u8]) -> Option<(usize, usize)> {
+    match *bytes {
+        [PLAIN_PUBLISH, low, ..] if low < 0x80 => Some((2, 2 + usize::from(low))),
+        [PLAIN_PUBLISH, low, high, ..] if high < 0x80 && high != 0 => Some((3, 3 + usize::from(low & 0x7F) + (usize::from(high) << 7))),
+        _ => None,
+    }
 }
 
 impl Shard {
-    /// A QoS 0 publish without RETAIN. `publisher` is [`NONE`] for one that another shard routed. False where it cannot be part of a run: then the caller
-    /// sends it its own way.
+    /// A QoS 0 publish without RETAIN, of a session or, with [`NONE`], of another shard. `source` is the connection that it came from, if it came from one
+    /// and without properties. False where its subscribers do not all get the same bytes, and nothing was done: then it goes its own way.
     #[inline]
-    pub(super) fn run_publish(&mut self, publisher: u32, incoming: &Incoming<'_>) -> bool {
-        if !(self.run.active
-            && self.run.publisher == publisher
-            && self.run.topic == incoming.topic
-            && self.run.generation == self.topics.generation())
-        {
+    pub(super) fn run_publish(&mut self, publisher: u32, source: Option<ConnId>, incoming: &Incoming<'_>) -> bool {
+        if !self.run.continues(publisher, incoming.topic, self.topics.generation()) {
             self.finish_run();
-            if !self.start_run(publisher, incoming) {
+            if !self.start_run(publisher, source, incoming) {
                 return false;
             }
         }
@@ -65,61 +109,166 @@ impl Shard {
         true
     }
 
-    /// Looks the subscribers up. False where they do not all get the same bytes: then each message goes its own way.
-    fn start_run(&mut self, publisher: u32, incoming: &Incoming<'_>) -> bool {
-        let mut matches = std::mem::take(&mut self.scratch.matches);
-        let mut targets = std::mem::take(&mut self.scratch.targets);
+    /// Takes the packets at the front of `bytes` that continue the run; gives how many bytes they are.
+    #[inline]
+    pub(super) fn continue_run(&mut self, id: ConnId, bytes: &[u8]) -> usize {
+        match self.run.source {
+            Some((source, family)) if self.run.active && source == id => self.continue_run_of(family, bytes),
+            _ => 0,
+        }
+    }
+
+    fn continue_run_of(&mut self, family: usize, bytes: &[u8]) -> usize {
+        let limit = self.run.max_packet_bytes as usize;
+        let (mut end, mut count, mut largest) = (0, 0_u64, 0);
+        while let Some((header, total)) = plain_publish(&bytes[end..]) {
+            let next = &bytes[end..];
+            if total > next.len() || total > limit || !next[header..total].starts_with(&self.run.prefix) {
+                break;
+            }
+            end += total;
+            count += 1;
+            largest = largest.max(total);
+        }
+        if count == 0 {
+            return 0;
+        }
+        self.counters.packets_received += count;
+        self.counters.publishes_received[0] += count;
+        let run = &mut self.run;
+        run.count += count;
+        let same = &mut run.families[family];
+        same.largest = same.largest.max(largest);
+        if let Some(chunk) = same.chunk.as_mut().and_then(Rc::get_mut) {
+            chunk.extend_from_slice(&bytes[..end]);
+        } else if run.only_one().is_some_and(|(only, _)| only == family) {
+            self.send_to_only_one(largest, count, |conn| conn.out.own().extend_from_slice(&bytes[..end]));
+        }
+        self.add_to_others(family, &bytes[..end]);
+        end
+    }
+
+    /// The packets of `bytes` for the subscribers of the other family and for other shards: those need them one by one.
+    fn add_to_others(&mut self, family: usize, mut bytes: &[u8]) {
+        if self.run.families[1 - family].slots.is_empty() && self.run.remote.is_empty() {
+            return;
+        }
+        let topic = std::mem::take(&mut self.run.topic);
+        while let Some((header, total)) = plain_publish(bytes) {
+            let payload = &bytes[header + self.run.prefix.len()..total];
+            let incoming = Incoming { topic: &topic, payload, forward: &[], qos: QoS::AtMostOnce, retain: false, expires_at: NEVER };
+            self.encode_for_family(1 - family, &incoming);
+            self.send_run_to_shards(&incoming);
+            bytes = &bytes[total..];
+        }
+        self.run.topic = topic;
+    }
+
+    /// Looks the subscribers up. False where they do not all get the same bytes.
+    fn start_run(&mut self, publisher: u32, source: Option<ConnId>, incoming: &Incoming<'_>) -> bool {
+        let mut matches = self.scratch.matches.take().unwrap_or_default();
+        let mut targets = self.scratch.targets.take().unwrap_or_default();
         self.topics.matches(incoming.topic, &mut matches);
-        // What comes from another shard was matched there for the others; here only the own subscribers count.
+        // What comes from another shard was matched there for the other shards and for shared subscriptions; here only the own subscribers count.
         let mut plain = publisher == NONE || matches.groups.is_empty();
         if plain {
             targets.resolve(&self.topics, &matches, publisher);
             plain = targets.plain();
         }
         if plain {
-            let run = &mut self.run;
+            let run = &mut *self.run;
             run.active = true;
             run.publisher = publisher;
             run.topic.clear();
             run.topic.push_str(incoming.topic);
             run.generation = self.topics.generation();
             run.count = 0;
+            run.offline = 0;
             run.remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
-            for encoded in [&mut run.v3, &mut run.v5] {
-                encoded.slots.clear();
-                encoded.largest = 0;
-                encoded.chunk = self.chunks.take();
+            for family in &mut run.families {
+                family.slots.clear();
+                family.largest = 0;
             }
             for target in &targets.list {
                 // QoS 0 is never stored for a session without a connection [MQTT-4.3.1-1].
                 let Some(slot) = self.sessions.get(target.session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
+                    run.offline += 1;
                     continue;
                 };
-                let v5 = self.connections.slot(slot).is_some_and(|conn| conn.version.is_v5());
-                if v5 { run.v5.slots.push(slot) } else { run.v3.slots.push(slot) }
+                let family = self.connections.slot(slot).map_or(0, |conn| family_of(conn.version));
+                run.families[family].slots.push(slot);
             }
+            let alone = run.only_one().is_some();
+            for family in &mut run.families {
+                family.chunk = (!alone && !family.slots.is_empty()).then(|| self.chunks.take());
+            }
+            self.set_source(source, incoming.topic);
         }
-        self.scratch.matches = matches;
-        self.scratch.targets = targets;
+        self.scratch.matches = Some(matches);
+        self.scratch.targets = Some(targets);
         plain
     }
 
-    fn add_to_run(&mut self, incoming: &Incoming<'_>) {
-        let now = self.now;
-        self.run.count += 1;
-        for (encoded, version) in [(&mut self.run.v3, Version::V311), (&mut self.run.v5, Version::V5)] {
-            if encoded.slots.is_empty() {
-                continue;
-            }
-            let Some(chunk) = Rc::get_mut(&mut encoded.chunk) else { continue };
-            let before = chunk.len();
-            let message_expiry = if incoming.expires_at == NEVER { None } else { remaining_s(incoming.expires_at, now) };
-            let packet = PublishOut { forward: incoming.forward, message_expiry, ..PublishOut::new(incoming.topic, incoming.payload) };
-            encode::publish(chunk, version, &packet);
-            encoded.largest = encoded.largest.max(chunk.len() - before);
+    fn set_source(&mut self, source: Option<ConnId>, topic: &str) {
+        let run = &mut self.run;
+        let from = source.and_then(|id| Some((id, self.connections.get(id)?)));
+        run.source = from.map(|(id, conn)| (id, family_of(conn.version)));
+        run.max_packet_bytes = from.map_or(0, |(_, conn)| conn.terms.max_packet_bytes);
+        run.prefix.clear();
+        if let Some((_, family)) = run.source {
+            run.prefix.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+            run.prefix.extend_from_slice(topic.as_bytes());
+            // 5.0: no properties.
+            run.prefix.extend(std::iter::repeat_n(0, family));
         }
+    }
+
+    fn add_to_run(&mut self, incoming: &Incoming<'_>) {
+        self.run.count += 1;
+        self.encode_for_family(0, incoming);
+        self.encode_for_family(1, incoming);
+        self.send_run_to_shards(incoming);
+    }
+
+    fn encode_for_family(&mut self, family: usize, incoming: &Incoming<'_>) {
+        let now = self.now;
+        if let Some((only, _)) = self.run.only_one() {
+            if only == family {
+                let packet = packet(incoming, now);
+                let length = encode::publish_len(VERSIONS[family], &packet);
+                self.send_to_only_one(length, 1, |conn| encode::publish(conn.out.own(), VERSIONS[family], &packet));
+            }
+            return;
+        }
+        let encoded = &mut self.run.families[family];
+        let Some(chunk) = encoded.chunk.as_mut().and_then(Rc::get_mut) else { return };
+        let before = chunk.len();
+        encode::publish(chunk, VERSIONS[family], &packet(incoming, now));
+        encoded.largest = encoded.largest.max(chunk.len() - before);
+    }
+
+    /// A run with a single subscriber needs no buffer of its own.
+    fn send_to_only_one(&mut self, largest: usize, count: u64, append: impl FnOnce(&mut Connection)) {
+        let Some((_, slot)) = self.run.only_one() else { return };
+        let allowed = self.allowed_unsent;
+        let Some(conn) = self.output(slot) else { return };
+        if conn.unsent() as u64 > allowed {
+            return self.counters.count_dropped(DropReason::OutBufferFull, count);
+        }
+        if largest > conn.max_packet_bytes as usize {
+            let before = conn.out.own().len();
+            append(conn);
+            let added = conn.out.own().split_off(before);
+            return self.deliver_those_that_fit(slot, &added);
+        }
+        append(conn);
+        self.counters.publishes_sent[QoS::AtMostOnce as usize] += count;
+        self.counters.packets_sent += count;
+    }
+
+    fn send_run_to_shards(&mut self, incoming: &Incoming<'_>) {
         for shard in self.run.remote.iter() {
-            if self.peers.waiting_bytes(shard) > super::route::PEER_LIMIT_BYTES {
+            if self.peers.waiting_bytes(shard) > PEER_LIMIT_BYTES {
                 self.counters.count_dropped(DropReason::PeerRingFull, 1);
                 continue;
             }
@@ -138,26 +287,30 @@ impl Shard {
     }
 
     fn flush_run(&mut self) {
-        let mut run = std::mem::take(&mut self.run);
-        for encoded in [&mut run.v3, &mut run.v5] {
-            self.flush_encoded(encoded, run.count);
+        self.run.active = false;
+        self.run.source = None;
+        self.counters.count_dropped(DropReason::Offline, self.run.offline * self.run.count);
+        for family in 0..2 {
+            if self.run.families[family].chunk.is_some() {
+                self.flush_family(family);
+            }
         }
-        run.active = false;
-        self.run = run;
     }
 
-    fn flush_encoded(&mut self, encoded: &mut Encoded, count: u64) {
-        let chunk = std::mem::take(&mut encoded.chunk);
-        let share = encoded.slots.len() >= SHARE_SUBSCRIBERS && chunk.len() >= SHARE_BYTES;
+    fn flush_family(&mut self, family: usize) {
+        let count = self.run.count;
+        let Family { slots, chunk, largest } = std::mem::take(&mut self.run.families[family]);
+        let Some(chunk) = chunk else { return };
+        let share = slots.len() >= SHARE_SUBSCRIBERS && chunk.len() >= SHARE_BYTES;
         let allowed = self.allowed_unsent;
         let mut delivered = 0;
-        for &slot in &encoded.slots {
+        for &slot in &slots {
             let Some(conn) = self.output(slot) else { continue };
             if conn.unsent() as u64 > allowed {
                 self.counters.count_dropped(DropReason::OutBufferFull, count);
                 continue;
             }
-            if encoded.largest > conn.max_packet_bytes as usize {
+            if largest > conn.max_packet_bytes as usize {
                 self.deliver_those_that_fit(slot, &chunk);
                 continue;
             }
@@ -171,12 +324,13 @@ impl Shard {
         self.counters.publishes_sent[QoS::AtMostOnce as usize] += delivered;
         self.counters.packets_sent += delivered;
         self.chunks.lend(&chunk);
+        self.run.families[family].slots = slots;
     }
 
-    /// The run for a client whose Maximum Packet Size is smaller than the largest message [MQTT-3.1.2-24].
-    fn deliver_those_that_fit(&mut self, slot: u32, chunk: &Chunk) {
+    /// Packets for a client whose Maximum Packet Size is smaller than the largest of them [MQTT-3.1.2-24].
+    fn deliver_those_that_fit(&mut self, slot: u32, packets: &[u8]) {
         let Some(conn) = self.connections.slot_mut(slot) else { return };
-        let mut rest = &chunk[..];
+        let mut rest = packets;
         while let Ok(Some(header)) = crate::mqtt::peek(rest, u32::MAX) {
             let (packet, after) = rest.split_at(header.total_len().min(rest.len()));
             rest = after;
@@ -189,4 +343,10 @@ impl Shard {
             }
         }
     }
+}
+
+/// The packet that every subscriber of a run gets.
+fn packet<'a>(incoming: &Incoming<'a>, now: u64) -> PublishOut<'a> {
+    let message_expiry = if incoming.expires_at == NEVER { None } else { remaining_s(incoming.expires_at, now) };
+    PublishOut { forward: incoming.forward, message_expiry, ..PublishOut::new(incoming.topic, incoming.payload) }
 }

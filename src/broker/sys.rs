@@ -14,6 +14,9 @@ use crate::mqtt::QoS;
 /// The shard that publishes.
 const REPORTER: ShardId = ShardId(0);
 
+/// The first publication comes this long after the start.
+const FIRST_MS: u64 = 1_000;
+
 /// What a shard remembers for `$SYS`.
 #[derive(Debug)]
 pub struct SysState {
@@ -70,7 +73,9 @@ impl Shard {
 
     pub(super) fn schedule_sys(&mut self) {
         if self.sys.interval_ms > 0 {
-            self.wheel.schedule(self.now + self.sys.interval_ms, TimerKey::Sys);
+            // The first time soon, so that a new broker has values to show.
+            let delay_ms = if self.now == self.sys.started { self.sys.interval_ms.min(FIRST_MS) } else { self.sys.interval_ms };
+            self.wheel.schedule(self.now + delay_ms, TimerKey::Sys);
         }
     }
 

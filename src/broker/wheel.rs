@@ -8,7 +8,8 @@
 //! Scheduling and cancelling are O(1): timers stand in one slab and are linked both ways. A timer costs 16 bytes and its key (24 with a
 //! u32) plus the slab's free room, which is used again and not given back. Nothing else allocates.
 //!
-//! A timer never fires early; it is handed out by the first [`Wheel::pop`] that is called one tick after its deadline or later.
+//! A timer never fires early; it is handed out by the first [`Wheel::pop`] that is called one tick after its deadline or later. A deadline of
+//! `u64::MAX` means never.
 
 /// Milliseconds that a timer may be late, beyond the lateness of the call.
 pub const TICK_MS: u64 = 64;
@@ -53,6 +54,8 @@ pub struct Wheel<K> {
     len: usize,
     /// The tick up to which everything due has been put into the list [`DUE`].
     present: u64,
+    /// The tick of the latest call of [`Wheel::pop`]; the present follows it as what is due is handed out.
+    latest: u64,
     /// The first timer of every slot, and of [`DUE`].
     lists: Vec<u32>,
     /// The used slots of every level.
@@ -62,7 +65,15 @@ pub struct Wheel<K> {
 impl<K: Copy> Wheel<K> {
     /// An empty wheel whose present is `now_ms`.
     pub fn new(now_ms: u64) -> Wheel<K> {
-        Wheel { timers: Vec::new(), free: NONE, len: 0, present: now_ms / TICK_MS, lists: vec![NONE; DUE as usize + 1], used: [0; LEVELS] }
+        Wheel {
+            timers: Vec::new(),
+            free: NONE,
+            len: 0,
+            present: now_ms / TICK_MS,
+            latest: now_ms / TICK_MS,
+            lists: vec![NONE; DUE as usize + 1],
+            used: [0; LEVELS],
+        }
     }
 
     /// Timers that are scheduled.
@@ -74,10 +85,10 @@ impl<K: Copy> Wheel<K> {
         self.len == 0
     }
 
-    /// Schedules a timer. A deadline that has passed already is due with the next tick, not now: who schedules while handling what
-    /// [`Wheel::pop`] returns comes to an end.
+    /// Schedules a timer. A deadline that has passed is due with the next tick after the latest [`Wheel::pop`]: who schedules while
+    /// handling what that returned comes to an end.
     pub fn schedule(&mut self, deadline_ms: u64, key: K) -> TimerId {
-        let tick = deadline_ms.div_ceil(TICK_MS).max(self.present + 1);
+        let tick = deadline_ms.div_ceil(TICK_MS).max(self.latest + 1);
         let index = self.free;
         let index = match self.timers.get_mut(index as usize) {
             Some(timer) => {
@@ -108,7 +119,7 @@ impl<K: Copy> Wheel<K> {
 
     /// Takes out one timer that is due at `now_ms`; call it until it returns `None`. Timers that are due in different ticks come in order.
     pub fn pop(&mut self, now_ms: u64) -> Option<K> {
-        let now = now_ms / TICK_MS;
+        self.latest = self.latest.max(now_ms / TICK_MS);
         loop {
             let due = self.lists[DUE as usize];
             if due != NONE {
@@ -117,9 +128,9 @@ impl<K: Copy> Wheel<K> {
                 return Some(self.timers[due as usize].key);
             }
             match self.next_slot() {
-                Some((tick, slot)) if tick <= now => self.enter(tick, slot),
+                Some((tick, slot)) if tick <= self.latest => self.enter(tick, slot),
                 _ => {
-                    self.present = self.present.max(now);
+                    self.present = self.latest;
                     return None;
                 }
             }
@@ -201,3 +212,6 @@ impl<K: Copy> Wheel<K> {
         self.len -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

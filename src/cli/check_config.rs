@@ -21,8 +21,7 @@ pub(super) fn run(args: &CheckConfigArgs) -> Result<(), String> {
     let overrides = args.set.iter().map(|set| Override::from_set(set)).collect::<Result<_, _>>();
     let config = overrides.and_then(|overrides| Sources { file: args.file.clone(), overrides }.load());
     let shown = effective(&config.map_err(|error| error.to_string())?)?;
-    print!("{shown}");
-    Ok(())
+    super::print(shown.as_bytes())
 }
 
 /// The configuration as a file that would make it; settings without a value stand in comments.

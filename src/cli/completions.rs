@@ -23,6 +23,7 @@ pub(super) fn run<C: CommandFactory>(args: &CompletionsArgs) -> Result<(), Strin
         SupportedShell::Zsh => Shell::Zsh,
         SupportedShell::Fish => Shell::Fish,
     };
-    clap_complete::generate(shell, &mut C::command(), "ringmq", &mut std::io::stdout());
-    Ok(())
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut C::command(), "ringmq", &mut script);
+    super::print(&script)
 }

@@ -2,7 +2,7 @@
 //!
 //! A counter only grows; a gauge is what is there now. The doc comment of a field is its help text for exporters.
 
-use super::{CloseCause, DropReason};
+use super::{CloseCause, DropReason, RefuseReason};
 
 /// One value for an exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +39,11 @@ macro_rules! values {
             }
 
             /// Every value with its name and what it means.
-            pub fn iter(&self) -> impl Iterator<Item = Metric> {
-                let mut metrics = Vec::new();
-                $(metrics.push(Metric { name: stringify!($field), label: None, value: self.$field, help: $help.trim_ascii() });)*
-                $(metrics.extend($names.zip(&self.$array).map(|(label, value)| {
-                    Metric { name: stringify!($array), label: Some(($label, label)), value: *value, help: $array_help.trim_ascii() }
-                }));)*
-                metrics.into_iter()
+            pub fn iter(&self) -> impl Iterator<Item = Metric> + use<> {
+                let single = [$(Metric { name: stringify!($field), label: None, value: self.$field, help: $help.trim_ascii() }),*];
+                single.into_iter()$(.chain($names.zip(self.$array).map(|(label, value)| {
+                    Metric { name: stringify!($array), label: Some(($label, label)), value, help: $array_help.trim_ascii() }
+                })))*
             }
         }
     };
@@ -105,6 +103,8 @@ values! {
         dropped by "reason": [DropReason::COUNT] = DropReason::names(),
         /// Network connections ended, by cause.
         connections_closed by "cause": [CloseCause::COUNT] = CloseCause::names(),
+        /// Times that a limit or a rule of access stood in a client's way, by reason.
+        refused by "reason": [RefuseReason::COUNT] = RefuseReason::names(),
     }
 }
 
@@ -148,6 +148,12 @@ impl Counters {
     #[inline]
     pub fn count_closed(&mut self, cause: CloseCause) {
         self.connections_closed[cause as usize] += 1;
+    }
+
+    /// Counts one client that was refused something, or slowed down.
+    #[inline]
+    pub fn count_refused(&mut self, reason: RefuseReason) {
+        self.refused[reason as usize] += 1;
     }
 
     /// Deliveries given up for whatever reason.

@@ -80,7 +80,8 @@ pub fn connack(out: &mut Vec<u8>, version: Version, session_present: bool, code:
 /// Appends a PUBACK, PUBREC, PUBREL or PUBCOMP (`kind`): four bytes on success without properties and in 3.x.
 pub fn ack(out: &mut Vec<u8>, version: Version, kind: PacketType, packet_id: u16, reason: ReasonCode, properties: &Properties<'_>) {
     let [high, low] = packet_id.to_be_bytes();
-    if !version.is_v5() || (reason == ReasonCode::SUCCESS && *properties == Properties::default()) {
+    let plain = reason == ReasonCode::SUCCESS && properties.reason_string.is_none() && properties.user.is_empty();
+    if plain || !version.is_v5() {
         out.extend_from_slice(&[first_byte(kind), 2, high, low]);
         return;
     }
@@ -90,11 +91,13 @@ pub fn ack(out: &mut Vec<u8>, version: Version, kind: PacketType, packet_id: u16
     });
 }
 
-/// A reason code, and properties if there are any.
+/// A reason code and properties; what says nothing at the end is left out.
 fn put_reason(out: &mut Vec<u8>, kind: PacketType, reason: ReasonCode, properties: &Properties<'_>) {
+    let at = out.len();
     out.push(reason.0);
-    if *properties != Properties::default() {
-        properties.encode(kind, out);
+    properties.encode(kind, out);
+    if out.len() == at + 2 {
+        out.truncate(if reason == ReasonCode::SUCCESS { at } else { at + 1 });
     }
 }
 
@@ -169,20 +172,16 @@ pub fn pingresp(out: &mut Vec<u8>) {
 
 /// Appends a DISCONNECT: two bytes on success without properties and in 3.x.
 pub fn disconnect(out: &mut Vec<u8>, version: Version, reason: ReasonCode, properties: &Properties<'_>) {
-    put_reason_only(out, version, PacketType::Disconnect, reason, properties);
+    packet(out, PacketType::Disconnect, |out| {
+        if version.is_v5() {
+            put_reason(out, PacketType::Disconnect, reason, properties);
+        }
+    });
 }
 
 /// Appends an AUTH, which only 5.0 has.
 pub fn auth(out: &mut Vec<u8>, reason: ReasonCode, properties: &Properties<'_>) {
-    put_reason_only(out, Version::V5, PacketType::Auth, reason, properties);
-}
-
-fn put_reason_only(out: &mut Vec<u8>, version: Version, kind: PacketType, reason: ReasonCode, properties: &Properties<'_>) {
-    packet(out, kind, |out| {
-        if version.is_v5() && (reason != ReasonCode::SUCCESS || *properties != Properties::default()) {
-            put_reason(out, kind, reason, properties);
-        }
-    });
+    packet(out, PacketType::Auth, |out| put_reason(out, PacketType::Auth, reason, properties));
 }
 
 /// First byte of a PUBLISH.

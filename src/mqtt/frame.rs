@@ -17,9 +17,10 @@ pub struct FixedHeader {
 }
 
 impl FixedHeader {
+    /// The packet type; only meaningful in a header that [`peek`] made.
     #[inline]
     pub fn packet_type(&self) -> PacketType {
-        // `peek` lets no other first byte through than those of the fifteen types.
+        // `peek` lets only the fifteen types through; type 0 in a hand-made header is refused by `decode`.
         PacketType::from_first(self.first).unwrap_or(PacketType::Auth)
     }
 

@@ -12,6 +12,9 @@ pub mod topic;
 pub mod types;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use decode::{ConnectError, decode, decode_connect, decode_publish};
 pub use encode::PublishOut;
 pub use frame::{FixedHeader, peek};

@@ -144,12 +144,10 @@ pub(crate) fn has_any(bytes: &[u8], [a, b, c]: [u8; 3]) -> bool {
 #[inline]
 pub(crate) fn var_int_bytes(value: u32) -> ([u8; 4], usize) {
     let len = var_int_len(value);
-    let mut bytes = [0; 4];
-    for (index, byte) in bytes.iter_mut().enumerate().take(len) {
-        let more = if index + 1 < len { 0x80 } else { 0 };
-        *byte = (value >> (7 * index)) as u8 & 0x7F | more;
-    }
-    (bytes, len)
+    // Seven bits to a byte, all at once; then the continuation bit on every byte but the last.
+    let spread = value & 0x7F | (value & 0x3F80) << 1 | (value & 0x1F_C000) << 2 | (value & 0xFE0_0000) << 3;
+    let more = 0x0080_8080 & ((1u32 << (8 * (len - 1))) - 1);
+    ((spread | more).to_le_bytes(), len)
 }
 
 /// How many bytes a variable byte integer takes.

@@ -45,21 +45,21 @@ mod tests {
     #[test]
     fn every_pair_has_a_ring_of_its_own_and_none_leads_home() {
         let mut ports = mesh::<(usize, usize)>(3, 4);
-        for from in 0..3 {
-            for to in 0..3 {
-                match &mut ports[from].outbound[to] {
+        for (from, ports) in ports.iter_mut().enumerate() {
+            for (to, outbound) in ports.outbound.iter_mut().enumerate() {
+                match outbound {
                     Some(producer) => producer.push((from, to)).expect("room"),
                     None => assert_eq!(from, to),
                 }
             }
         }
-        for to in 0..3 {
-            assert!(ports[to].any_inbound());
-            for from in 0..3 {
-                let popped = ports[to].inbound[from].as_mut().map(|consumer| (consumer.pop(), consumer.pop()));
+        for (to, ports) in ports.iter_mut().enumerate() {
+            assert!(ports.any_inbound());
+            for (from, inbound) in ports.inbound.iter_mut().enumerate() {
+                let popped = inbound.as_mut().map(|consumer| (consumer.pop(), consumer.pop()));
                 assert_eq!(popped, (from != to).then_some((Some((from, to)), None)));
             }
-            assert!(!ports[to].any_inbound());
+            assert!(!ports.any_inbound());
         }
     }
 

@@ -125,7 +125,11 @@ fn a_panic_in_the_middle_of_a_batch_loses_and_doubles_nothing() {
     let mut values = (0..4).map(|n| if n < 3 { Rc::clone(&witness) } else { panic!("in the producer's iterator") });
     assert!(catch_unwind(AssertUnwindSafe(|| producer.push_batch(&mut values))).is_err());
     assert!(producer.push(Rc::clone(&witness)).is_ok());
-    let panicked = catch_unwind(AssertUnwindSafe(|| consumer.drain(8).for_each(|_value| panic!("in the consumer"))));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let mut drain = consumer.drain(8);
+        let _value = drain.next();
+        panic!("in the consumer");
+    }));
     assert!(panicked.is_err());
     assert_eq!(consumer.drain(8).count(), 3, "one of four was taken by the drain that panicked");
     drop((producer, consumer, values));

@@ -15,7 +15,7 @@ mod threads;
 
 use std::sync::Arc;
 
-use crossbeam_channel::{RecvTimeoutError, unbounded};
+use crossbeam_channel::{select, unbounded};
 
 use self::notify::Notifier;
 use self::shell::Request;
@@ -32,23 +32,25 @@ pub fn run(config: Config, reload: Box<dyn Fn() -> Result<Config, String> + Send
     let (sender, signals) = unbounded();
     signals::watch(move |signal| _ = sender.send(signal)).map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut config = config;
-    let shards = Shards::start(&config)?;
+    let (sender, ended) = unbounded();
+    let shards = Shards::start(&config, &sender)?;
     let summary = shards.summary();
     println!("{summary}");
     notifier.ready(&summary);
     let pulse = notifier.alive_interval().unwrap_or(std::time::Duration::from_secs(3_600));
     loop {
-        match signals.recv_timeout(pulse) {
-            Ok(Signal::Reload) => {
-                notifier.reloading();
-                reload_config(&mut config, &reload, &shards);
-                notifier.ready(&summary);
-            }
-            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => notifier.alive(),
-        }
-        if shards.any_ended() {
-            break;
+        select! {
+            recv(signals) -> signal => match signal {
+                Ok(Signal::Reload) => {
+                    notifier.reloading();
+                    reload_config(&mut config, &reload, &shards);
+                    notifier.ready(&summary);
+                }
+                Ok(Signal::Stop) | Err(_) => break,
+            },
+            // A shard without which the broker is not whole: better to be started anew.
+            recv(ended) -> _ => break,
+            default(pulse) => notifier.alive(),
         }
     }
     notifier.stopping();

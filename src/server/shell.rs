@@ -60,6 +60,11 @@ pub struct Shell {
     pub started: Instant,
 }
 
+/// Runs `work`; `None` if it panicked. A fault that one client's bytes lead to is to end that client's connection, not everybody's.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
+}
+
 /// What a turn of the driver left to be done after it.
 #[derive(Default)]
 struct Aftermath {
@@ -97,8 +102,15 @@ impl Events for Turn<'_> {
     #[inline]
     fn received(&mut self, conn: ConnId, bytes: &[u8]) -> ReadMore {
         let now = self.now();
-        if !self.shard.receive(now, conn, bytes) {
-            return ReadMore::Pause;
+        let shard = &mut *self.shard;
+        match guarded(|| shard.receive(now, conn, bytes)) {
+            Some(true) => {}
+            Some(false) => return ReadMore::Pause,
+            None => {
+                tracing::error!(slot = conn.slot, "a fault of the broker while it handled what a client sent: that client is disconnected");
+                self.shard.abandon(now, conn);
+                return ReadMore::Pause;
+            }
         }
         if self.congested {
             self.held_back.push(conn);
@@ -271,7 +283,8 @@ impl Shell {
         let Some(conn) = self.shard.open(now, moved.origin) else { return };
         if let Err(error) = self.driver.attach(conn, moved.socket) {
             tracing::warn!("cannot read from a connection of another shard: {error}");
-            return self.shard.closed(now, conn);
+            self.shard.closed(now, conn);
+            return;
         }
         if !self.shard.receive(now, conn, &moved.received) {
             self.driver.pause(conn);
@@ -359,5 +372,16 @@ impl Shell {
                 self.bells[to].ring();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::guarded;
+
+    #[test]
+    fn a_panic_stops_at_the_connection_that_caused_it() {
+        assert_eq!(guarded(|| 1), Some(1));
+        assert_eq!(guarded(|| -> u32 { panic!("a fault planted by this test") }), None);
     }
 }

@@ -92,9 +92,8 @@ pub fn warn_accept_failed(listener: u32, error: &io::Error) {
 
 /// Raises the soft limit of file descriptors to the hard one; gives the limit that holds then.
 pub fn raise_file_descriptors() -> u64 {
-    let (soft, hard) = match rustix::process::getrlimit(rustix::process::Resource::Nofile) {
-        rustix::process::Rlimit { current, maximum } => (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX)),
-    };
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     let raised = rustix::process::Rlimit { current: Some(hard), maximum: Some(hard) };
     if soft < hard && rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).is_err() {
         return soft;

@@ -47,9 +47,11 @@ struct Plan {
 impl Shards {
     /// Binds the listeners and starts one thread per shard; all of them run when this returns.
     ///
+    /// `ended` is told when a shard ends, asked or not.
+    ///
     /// # Errors
     /// A sentence for the person who started the broker.
-    pub fn start(config: &Config) -> Result<Shards, String> {
+    pub fn start(config: &Config, ended: &Sender<()>) -> Result<Shards, String> {
         let usable: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
         let count = config.shard_count(usable.len());
         let cpus = match &config.cpus {
@@ -69,7 +71,7 @@ impl Shards {
             bells.push(Arc::new(Bell::new().map_err(|error| format!("cannot make an eventfd: {error}; raise `ulimit -n`"))?));
         }
         let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), bells, addresses, backend: name(backend) };
-        shards.spawn_all(config, count, &cpus, backend, listeners)?;
+        shards.spawn_all(config, count, &cpus, backend, listeners, ended)?;
         Ok(shards)
     }
 
@@ -80,6 +82,7 @@ impl Shards {
         cpus: &[usize],
         backend: Backend,
         listeners: Vec<Vec<OwnedFd>>,
+        ended: &Sender<()>,
     ) -> Result<(), String> {
         let limits = Arc::new(config.limits.clone());
         let started = Instant::now();
@@ -102,8 +105,12 @@ impl Shards {
                 cpu: (usize::from(count) <= cpus.len()).then(|| cpus[index]),
             };
             let ready = ready.clone();
+            let tells = TellsWhenDropped(ended.clone());
             let thread = std::thread::Builder::new().name(format!("shard-{index}"));
-            let spawned = thread.spawn(move || run_shard(plan, &ready));
+            let spawned = thread.spawn(move || {
+                let _tells = tells;
+                run_shard(plan, &ready)
+            });
             self.threads.push(spawned.map_err(|error| format!("cannot start the thread of shard {index}: {error}"))?);
         }
         drop(ready);
@@ -137,11 +144,6 @@ impl Shards {
         }
     }
 
-    /// Whether a shard has ended although nobody asked it to.
-    pub fn any_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
-    }
-
     /// Ends all shards, and waits until they have.
     ///
     /// # Errors
@@ -157,6 +159,15 @@ impl Shards {
             }
         }
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+}
+
+/// Lets the control thread know that a shard's thread has ended, in whatever way.
+struct TellsWhenDropped(Sender<()>);
+
+impl Drop for TellsWhenDropped {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
     }
 }
 

@@ -85,32 +85,71 @@ pub enum End {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A client wrote a packet.
-    Sent { socket: SocketIx, packet: Sent },
+    Sent {
+        socket: SocketIx,
+        packet: Sent,
+    },
     /// The packet of that event was handed to the home shard as a whole. `certain`: it was also worked off at once.
-    Processed { sent: Seq, socket: SocketIx, certain: bool },
+    Processed {
+        sent: Seq,
+        socket: SocketIx,
+        certain: bool,
+    },
     /// CONNECT reached the home shard; `existed`: a session was there just before.
-    Accepted { socket: SocketIx, existed: bool },
+    Accepted {
+        socket: SocketIx,
+        existed: bool,
+    },
     /// A client read a packet.
-    Received { socket: SocketIx, packet: Got },
+    Received {
+        socket: SocketIx,
+        packet: Got,
+    },
     /// A client breaks off without a word; `vanished`: not even the network notices.
-    Dropped { socket: SocketIx, vanished: bool },
+    Dropped {
+        socket: SocketIx,
+        vanished: bool,
+    },
     /// The connection ended at the broker, after this much silence of the client.
-    Ended { socket: SocketIx, end: End, silent_ms: u64, paused: bool },
+    Ended {
+        socket: SocketIx,
+        end: End,
+        silent_ms: u64,
+        paused: bool,
+    },
     /// The client reached the end of what the broker sent.
-    Closed { socket: SocketIx },
+    Closed {
+        socket: SocketIx,
+    },
     /// What a shard counted in one turn.
-    WillsPublished { shard: ShardId, count: u64 },
-    ConnectionsClosed { shard: ShardId, cause: CloseCause, count: u64 },
+    WillsPublished {
+        shard: ShardId,
+        count: u64,
+    },
+    ConnectionsClosed {
+        shard: ShardId,
+        cause: CloseCause,
+        count: u64,
+    },
     /// A session came into being, or is gone, as seen after a turn of its home.
-    SessionSeen { client: ClientIx, exists: bool },
+    SessionSeen {
+        client: ClientIx,
+        exists: bool,
+    },
     /// No shard ran between these times.
-    Jumped { from: u64, to: u64 },
+    Jumped {
+        from: u64,
+        to: u64,
+    },
     /// From here on clients only finish what they began.
     Calm,
     /// Nothing is under way any more.
     Quiet,
     /// A rule that a client can check by itself was broken.
-    Broken { rule: &'static str, what: String },
+    Broken {
+        rule: &'static str,
+        what: String,
+    },
 }
 
 /// An event and its time, milliseconds.

@@ -34,13 +34,8 @@ pub struct Host {
 
 impl Host {
     pub fn new(id: ShardId, settings: &Settings, now: u64) -> Host {
-        let config = ShardConfig {
-            id,
-            shards: settings.shards,
-            limits: settings.limits.clone(),
-            sys_interval_s: settings.sys_interval_s,
-            seed: 7,
-        };
+        let config =
+            ShardConfig { id, shards: settings.shards, limits: settings.limits.clone(), sys_interval_s: settings.sys_interval_s, seed: 7 };
         Host {
             shard: Shard::new(config, now),
             id,
@@ -234,7 +229,11 @@ impl Host {
             }
             around.network.sockets[socket].moving_to = None;
             let Some((origin, received)) = self.shard.release(conn) else { continue };
-            assert_eq!(received.len() as u64, around.network.sockets[socket].fed, "a connection that moves takes all that it received along");
+            assert_eq!(
+                received.len() as u64,
+                around.network.sockets[socket].fed,
+                "a connection that moves takes all that it received along"
+            );
             self.sockets.retain(|&(_, other)| other != socket);
             around.network.sockets[socket].attached = None;
             self.parcels.push((to, Moved { socket, origin, received }));

@@ -224,7 +224,9 @@ impl Network {
             && self.sockets.iter().all(|socket| {
                 socket.moving_to.is_none()
                     && socket.closing.is_none()
-                    && (socket.client_end.is_some() || socket.broker_end || (socket.up.len() == 0 && socket.down.len() == 0 && socket.sending.is_none()))
+                    && (socket.client_end.is_some()
+                        || socket.broker_end
+                        || (socket.up.len() == 0 && socket.down.len() == 0 && socket.sending.is_none()))
             })
     }
 }

@@ -110,7 +110,13 @@ impl World {
             text += &format!(" shard {index}: {:?};", host.shard.holdings());
         }
         for client in self.clients.iter().filter(|client| !client.is_quiet()) {
-            text += &format!(" client {} ({:?}): {} flights, received {:?}, ", client.ix, client.version, client.flights.len(), client.received);
+            text += &format!(
+                " client {} ({:?}): {} flights, received {:?}, ",
+                client.ix,
+                client.version,
+                client.flights.len(),
+                client.received
+            );
             text += &match &client.link {
                 Some(link) => format!("{link:?} {:?};", self.network.sockets[link.socket]),
                 None => "no connection;".to_owned(),

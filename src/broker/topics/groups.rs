@@ -196,3 +196,25 @@ impl Groups {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_with_one_fingerprint_are_told_apart() {
+        let mut groups = Groups::default();
+        let (mut on_first, mut on_second) = (NONE, NONE);
+        let a = groups.insert(0x80, "g", FilterId(1), &mut on_first);
+        let b = groups.insert(0x80, "g", FilterId(2), &mut on_second);
+        let c = groups.insert(0x80, "h", FilterId(2), &mut on_second);
+        assert_eq!(groups.find(0x80, "g", FilterId(1)), Some(a));
+        assert_eq!(groups.find(0x80, "g", FilterId(2)), Some(b));
+        assert_eq!(groups.find(0x80, "h", FilterId(2)), Some(c));
+        assert_eq!(groups.find(0x80, "h", FilterId(1)), None);
+        groups.remove(b, &mut on_second);
+        assert_eq!(groups.find(0x80, "g", FilterId(2)), None);
+        assert_eq!(groups.list(on_first).collect::<Vec<_>>(), [a]);
+        assert_eq!(groups.list(on_second).collect::<Vec<_>>(), [c]);
+    }
+}

@@ -1,7 +1,7 @@
 //! Which sessions of this shard, which other shards and which shared groups want a topic.
 //!
-//! The shape: exact filters in one hash table by fingerprint ([`filters`]); wildcard filters, of all shards, in a trie ([`trie`]); other
-//! shards' exact filters as fingerprints only ([`remote`]); shared groups, of all shards, in lists on their filter ([`groups`]).
+//! The shape: exact filters in one hash table by fingerprint (`filters`); wildcard filters, of all shards, in a trie (`trie`); other
+//! shards' exact filters as fingerprints only (`remote`); shared groups, of all shards, in lists on their filter (`groups`).
 //! The cost: a publish is one hash of its topic, two probes, and a walk through the trie if any wildcard filter exists; it allocates
 //! nothing once [`Matches`] has grown. Subscribing and unsubscribing cost O(levels), whatever the number of subscribers.
 //!
@@ -14,7 +14,7 @@ mod remote;
 mod shared;
 mod subscriber;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod trie;
 
 use std::borrow::Cow;

@@ -8,6 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::{ConnId, Options, Phase};
 
+/// Longest time that anything here waits: any setting is a valid one.
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+
+/// The time after `now`, a day later at most.
+pub(super) fn after(now: Instant, time: Duration) -> Instant {
+    now + time.min(LONGEST)
+}
+
 pub(super) struct Deadlines {
     finish: Queue,
     drain: Queue,
@@ -19,6 +27,10 @@ struct Queue {
 }
 
 impl Queue {
+    fn add(&mut self, conn: ConnId) {
+        self.entries.push_back((after(Instant::now(), self.timeout), conn));
+    }
+
     fn due(&mut self, now: Instant) -> Option<ConnId> {
         let &(at, conn) = self.entries.front()?;
         (at <= now).then(|| {
@@ -36,12 +48,12 @@ impl Deadlines {
 
     /// The send in flight must be over in time.
     pub(super) fn finishing(&mut self, conn: ConnId) {
-        self.finish.entries.push_back((Instant::now() + self.finish.timeout, conn));
+        self.finish.add(conn);
     }
 
     /// The peer must close in time.
     pub(super) fn draining(&mut self, conn: ConnId) {
-        self.drain.entries.push_back((Instant::now() + self.drain.timeout, conn));
+        self.drain.add(conn);
     }
 
     pub(super) fn next(&self) -> Option<Instant> {

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, after};
 use super::outgoing::{Outgoing, Pool};
 use super::token::{MAX_SLOTS, Op, pack, pack_index, unpack};
 use super::{Bell, Close, ConnId, Driver, EndCause, Events, Options, Phase, ReadMore, Report, Sent, Wait, accept_again_at_once, sys};
@@ -242,7 +242,7 @@ impl EpollDriver {
                     events.accept_failed(listener.id, error);
                     let rest = listener.socket.as_fd();
                     if sys::epoll_ctl(&self.epoll, libc::EPOLL_CTL_DEL, rest, 0, 0).is_ok() {
-                        listener.retry_at = Some(Instant::now() + self.options.accept_backoff);
+                        listener.retry_at = Some(after(Instant::now(), self.options.accept_backoff));
                     }
                     return;
                 }
@@ -256,7 +256,7 @@ impl EpollDriver {
             if listener.retry_at.is_some_and(|at| at <= now) {
                 let token = pack_index(Op::Accept, index);
                 let added = sys::epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, listener.socket.as_fd(), INPUT, token);
-                listener.retry_at = added.err().map(|_| now + self.options.accept_backoff);
+                listener.retry_at = added.err().map(|_| after(now, self.options.accept_backoff));
             }
         }
         while let Some((id, phase)) = self.deadlines.due(now) {

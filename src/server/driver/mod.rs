@@ -112,7 +112,7 @@ pub enum Wait {
     /// Not at all.
     Poll,
     Forever,
-    /// At most this long, rounded up to what the system call can express.
+    /// At most this long, rounded up to what the system call can express, and a day at most.
     For(Duration),
 }
 
@@ -154,7 +154,7 @@ pub trait Driver {
     /// The socket cannot be watched.
     fn listen(&mut self, id: u32, socket: OwnedFd) -> io::Result<()>;
 
-    /// Closes all listeners. Connections that were accepted before are still reported.
+    /// Closes all listeners, with the next turn at the latest. Connections that were accepted before are still reported.
     fn stop_listening(&mut self);
 
     /// Takes a connected socket and starts to read from it. The first read is a single one, so that a connection that moves on right after
@@ -181,7 +181,8 @@ pub trait Driver {
     /// Closes a connection, answered by [`Events::closed`]. [`Close::Now`] overrides an earlier [`Close::AfterSend`].
     fn close(&mut self, conn: ConnId, how: Close);
 
-    /// Whether a turn would find something to do without waiting; then the shard need not announce that it sleeps.
+    /// Whether a turn will find something to do without waiting, such as the completions of sends that were just asked for. Then the shard
+    /// should take [`Wait::Poll`] and need not announce that it sleeps; any other wait is right too, and only costs its peers a needless bell.
     fn has_work(&mut self) -> bool;
 
     /// One turn: hands everything over to the kernel, waits if told to, reports what has happened.
@@ -228,3 +229,6 @@ enum Phase {
 fn accept_again_at_once(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ECONNABORTED | libc::ECANCELED | libc::EPROTO | libc::EPERM))
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,7 @@ mod tests {
         }
         let mut outgoing = Pool::default().load(batch);
         outgoing.header();
-        assert_eq!(outgoing.header.msg_iovlen, MAX_SLICES as _);
+        assert_eq!(outgoing.header.msg_iovlen, MAX_SLICES);
         outgoing.advance(2_000);
         outgoing.header();
         assert_eq!(outgoing.header.msg_iovlen, 1_000);

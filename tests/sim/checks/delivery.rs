@@ -66,7 +66,13 @@ fn describe(model: &Model<'_>, message: MessageIx) -> String {
     let publication = &model.publications[message];
     format!(
         "{:?} by client {} to {} with {:?} retain {}, processed at {:?}, answered {:?}",
-        published.purpose, published.publisher, published.topic, published.qos, published.retain, publication.processed, publication.answered
+        published.purpose,
+        published.publisher,
+        published.topic,
+        published.qos,
+        published.retain,
+        publication.processed,
+        publication.answered
     )
 }
 
@@ -155,8 +161,8 @@ fn merged(plain: &[Coverage<'_>], message: &Message, receipt: &Receipt) -> bool 
         });
     // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
     let may_retain = message.retain && possible().any(|entry| entry.options.retain_as_published);
-    let must_retain = message.retain
-        && certain.clone().any(|coverage| coverage.entries.iter().all(|entry| entry.options.retain_as_published));
+    let must_retain =
+        message.retain && certain.clone().any(|coverage| coverage.entries.iter().all(|entry| entry.options.retain_as_published));
     qos && ids && (!receipt.retain || may_retain) && (receipt.retain || !must_retain)
 }
 

@@ -63,7 +63,11 @@ impl Client {
             Ok(Some(header)) if header.total_len() <= bytes.len() => {
                 let max = around.history.connections[socket].max_packet_bytes as usize;
                 if header.total_len() > max {
-                    broken("[MQTT-3.1.2-24]", format!("socket {socket} got a packet of {} bytes, allowed are {max}", header.total_len()), around);
+                    broken(
+                        "[MQTT-3.1.2-24]",
+                        format!("socket {socket} got a packet of {} bytes, allowed are {max}", header.total_len()),
+                        around,
+                    );
                 }
                 Some((header.first, bytes[usize::from(header.header_len)..header.total_len()].to_vec(), header.total_len()))
             }
@@ -244,8 +248,9 @@ fn damage(publish: &Publish<'_>, published: &Message, version: Version) -> Optio
     if version.is_v5() && forward != published.forward {
         return Some(format!("properties {forward:?} instead of {:?}", published.forward));
     }
-    let expiry_right = !version.is_v5() || publish.properties.message_expiry <= published.expiry_s && {
-        publish.properties.message_expiry.is_some() == published.expiry_s.is_some()
-    };
+    let expiry_right = !version.is_v5()
+        || publish.properties.message_expiry <= published.expiry_s && {
+            publish.properties.message_expiry.is_some() == published.expiry_s.is_some()
+        };
     (!expiry_right).then(|| format!("expiry {:?} of {:?}", publish.properties.message_expiry, published.expiry_s))
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use io_uring::{cqueue, opcode, types};
 
+use super::super::deadlines::after;
 use super::super::token::{Op, pack_index};
 use super::super::{Events, accept_again_at_once, sys};
 use super::UringDriver;
@@ -13,7 +14,6 @@ use super::slots::Listener;
 
 impl UringDriver {
     pub(super) fn start_listening(&mut self, id: u32, socket: OwnedFd) -> io::Result<()> {
-        // The ring waits for connections only on a listener that would itself wait.
         sys::set_nonblocking(&socket, false)?;
         self.listeners.push(Listener { id, socket: Some(socket), accepting: false, stopping: false, retry_at: None });
         self.arm_accept(self.listeners.len() - 1);
@@ -23,6 +23,9 @@ impl UringDriver {
     fn arm_accept(&mut self, index: usize) {
         let Some(listener) = self.listeners.get_mut(index) else { return };
         let Some(socket) = &listener.socket else { return };
+        // The ring waits for connections only on a listener that would itself wait, and that may have been changed through another descriptor.
+        // If it cannot be set the accept fails, and says so.
+        let _ = sys::set_nonblocking(socket, false);
         let fd = types::Fd(socket.as_raw_fd());
         let accept = opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build().user_data(pack_index(Op::Accept, index));
         listener.accepting = true;
@@ -68,7 +71,7 @@ impl UringDriver {
         if listener.stopping {
             listener.socket = None;
         } else if rests {
-            listener.retry_at = Some(Instant::now() + self.options.accept_backoff);
+            listener.retry_at = Some(after(Instant::now(), self.options.accept_backoff));
         } else {
             self.arm_accept(index);
         }

@@ -27,7 +27,7 @@ use io_uring::{cqueue, opcode, types};
 use self::buffers::Buffers;
 use self::setup::{REAP, ReapBuffer, Ring};
 use self::slots::{Listener, Slots};
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, LONGEST};
 use super::outgoing::Pool;
 use super::token::{Op, pack_index, unpack};
 use super::{Bell, Close, ConnId, Driver, Events, Options, Phase, Report, Sent, Wait};
@@ -44,6 +44,8 @@ pub struct UringDriver {
     starved: VecDeque<ConnId>,
     /// Receive buffers have run out in this turn.
     exhausted: bool,
+    /// Sends were queued since the last turn; most will have completed by the end of the call that hands them over.
+    sending: bool,
     reports: VecDeque<Report>,
     deadlines: Deadlines,
     pool: Pool,
@@ -75,6 +77,7 @@ impl UringDriver {
             listeners: Vec::new(),
             starved: VecDeque::new(),
             exhausted: false,
+            sending: false,
             reports: VecDeque::new(),
             deadlines: Deadlines::new(options),
             pool: Pool::default(),
@@ -116,7 +119,7 @@ impl UringDriver {
         match wanted.into_iter().chain(due).min() {
             None => Wait::Forever,
             Some(time) if time.is_zero() => Wait::Poll,
-            Some(time) => Wait::For(time),
+            Some(time) => Wait::For(time.min(LONGEST)),
         }
     }
 
@@ -235,11 +238,12 @@ impl Driver for UringDriver {
     }
 
     fn has_work(&mut self) -> bool {
-        !self.reports.is_empty() || !self.starved.is_empty() || self.ring.has_backlog() || self.ring.has_completions()
+        self.sending || !self.reports.is_empty() || !self.starved.is_empty() || self.ring.has_backlog() || self.ring.has_completions()
     }
 
     fn turn(&mut self, wait: Wait, events: &mut impl Events) -> io::Result<()> {
         self.buffers.publish();
+        self.sending = false;
         self.ring.enter(self.limit(wait))?;
         if wait != Wait::Poll {
             self.bell.awake();

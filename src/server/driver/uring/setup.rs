@@ -38,8 +38,8 @@ impl Ring {
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_clamp()
-            .setup_cqsize(completions.max(submissions))
-            .build(submissions)?;
+            .setup_cqsize(completions.max(submissions).max(2))
+            .build(submissions.max(1))?;
         Ok(Ring { io, backlog: VecDeque::new(), enters: 0 })
     }
 

@@ -56,6 +56,7 @@ impl UringDriver {
             None => opcode::SendMsg::new(fd, outgoing.header()).flags(flags as u32).build(),
         };
         conn.ops += 1;
+        self.sending = true;
         // SAFETY: header, slices and bytes belong to the boxed `outgoing`, which stays untouched in its slot until the send has completed.
         unsafe { self.ring.push(send.user_data(pack(Op::Send, id))) };
     }

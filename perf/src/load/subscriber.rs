@@ -1,0 +1,112 @@
+//! A subscribing client: checks every delivery against what was sent and tells the publishers' windows. The generator's hottest loop.
+
+use ringmq::mqtt::{PacketType, Properties, ReasonCode, encode};
+
+use super::latency::Latency;
+use super::packets::{self, Stamp};
+use super::plan::Settings;
+use super::publisher::Publisher;
+use super::sequence::{Arrival, Sequence};
+use super::shared::Tally;
+
+pub struct Subscriber {
+    /// Place on the thread of the first publisher that it hears.
+    first_publisher: u32,
+    /// One for each publisher that it hears.
+    sequences: Vec<Sequence>,
+}
+
+/// The parts of a worker that a delivery touches.
+pub struct Delivery<'a> {
+    pub settings: &'a Settings,
+    pub publishers: &'a mut [Publisher],
+    /// Publishers whose windows have room for a write.
+    pub with_room: &'a mut Vec<u32>,
+    pub tally: &'a mut Tally,
+    /// Only while it is measured.
+    pub latency: Option<&'a mut Latency>,
+    pub answers: &'a mut Vec<u8>,
+    pub now: u64,
+}
+
+impl Subscriber {
+    pub fn new(first_publisher: u32, publishers: usize) -> Subscriber {
+        Subscriber { first_publisher, sequences: vec![Sequence::default(); publishers] }
+    }
+
+    /// Takes the packets at the start of `bytes`, appends what must be answered, and gives the bytes used.
+    pub fn receive(&mut self, bytes: &[u8], delivery: &mut Delivery<'_>) -> usize {
+        let v5 = delivery.settings.version.is_v5();
+        let mut at = 0;
+        while let Some((packet, length)) = packets::next(&bytes[at..]) {
+            at += length;
+            if packet.first >> 4 != PacketType::Publish as u8 {
+                other_packet(packet.first, packet.body, delivery);
+                continue;
+            }
+            let Some((packet_id, payload)) = packets::publish(packet.first, packet.body, v5) else {
+                delivery.tally.foreign += 1;
+                continue;
+            };
+            if packet_id != 0 {
+                let kind = if packet.first & 4 == 0 { PacketType::Puback } else { PacketType::Pubrec };
+                acknowledge(kind, packet_id, delivery);
+            }
+            self.delivered(payload, delivery);
+        }
+        if let Some(latency) = &mut delivery.latency {
+            latency.end_run(delivery.now);
+        }
+        at
+    }
+
+    #[inline]
+    fn delivered(&mut self, payload: &[u8], delivery: &mut Delivery<'_>) {
+        let Some(stamp) = Stamp::get(payload) else {
+            delivery.tally.foreign += 1;
+            return;
+        };
+        let heard = stamp.publisher.wrapping_sub(self.first_publisher) as usize;
+        let (Some(sequence), Some(publisher)) = (self.sequences.get_mut(heard), delivery.publishers.get_mut(stamp.publisher as usize))
+        else {
+            delivery.tally.foreign += 1;
+            return;
+        };
+        match sequence.arrived(stamp.number) {
+            Arrival::InOrder => publisher.window.delivered(stamp.number),
+            // What was passed over no longer holds the window up, be it lost or only late.
+            Arrival::After(gap) => gap.chain([stamp.number]).for_each(|number| publisher.window.delivered(number)),
+            Arrival::Reordered => delivery.tally.reordered += 1,
+            Arrival::Duplicate => {
+                delivery.tally.duplicated += 1;
+                return;
+            }
+        }
+        delivery.tally.received += 1;
+        if let Some(latency) = &mut delivery.latency {
+            latency.arrived(stamp.time, delivery.now);
+        }
+        if !publisher.queued && publisher.window.worth_a_write(publisher.sent) {
+            publisher.queued = true;
+            delivery.with_room.push(stamp.publisher);
+        }
+    }
+
+    /// Messages that never came, of publishers that have all stopped.
+    pub fn lost(&self, publishers: &[Publisher]) -> u64 {
+        let heard = publishers.iter().skip(self.first_publisher as usize);
+        self.sequences.iter().zip(heard).map(|(sequence, publisher)| sequence.lost(publisher.sent)).sum()
+    }
+}
+
+#[cold]
+fn other_packet(first: u8, body: &[u8], delivery: &mut Delivery<'_>) {
+    match PacketType::from_first(first) {
+        Some(PacketType::Pubrel) => acknowledge(PacketType::Pubcomp, packets::u16_at(body, 0).unwrap_or(0), delivery),
+        _ => delivery.tally.foreign += 1,
+    }
+}
+
+fn acknowledge(kind: PacketType, packet_id: u16, delivery: &mut Delivery<'_>) {
+    encode::ack(delivery.answers, delivery.settings.version, kind, packet_id, ReasonCode::SUCCESS, &Properties::default());
+}

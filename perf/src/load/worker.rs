@@ -1,0 +1,356 @@
+//! A thread of the generator: its connections, one epoll instance, one loop that reads, refills windows and keeps the schedule.
+//!
+//! One read a wake-up into one large buffer, one write a refill. Nothing is allocated per message and no clock is read per message.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rustix::event::{Timespec, epoll};
+use rustix::fd::OwnedFd;
+
+use super::client::{Client, Role, Stage};
+use super::latency::Latency;
+use super::plan::{Cell, Settings};
+use super::publisher::Publisher;
+use super::schedule::Schedule;
+use super::shared::{Phase, Shared, Tally};
+use super::subscriber::{Delivery, Subscriber};
+
+/// Bytes of the receive buffer that all connections of a thread share.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 1024;
+/// Events after which the schedule and the counters are looked after.
+const EVENTS_PER_CHECK: usize = 32;
+/// Unwritten bytes of a connection beyond which the open loop falls behind rather than gathering more.
+const MAX_BACKLOG_BYTES: usize = 1 << 20;
+/// Longest sleep, so that the next phase is noticed.
+const LONGEST_SLEEP_NS: u64 = 20_000_000;
+
+/// Latencies by stage.
+pub struct Stages {
+    pub connect: Latency,
+    pub connack: Latency,
+    pub suback: Latency,
+    pub delivery: Latency,
+    /// How late the open loop sent what was due.
+    pub lag: Latency,
+}
+
+impl Stages {
+    pub fn new() -> Stages {
+        Stages { connect: Latency::new(), connack: Latency::new(), suback: Latency::new(), delivery: Latency::new(), lag: Latency::new() }
+    }
+
+    pub fn add(&mut self, other: &Stages) {
+        self.connect.add(&other.connect);
+        self.connack.add(&other.connack);
+        self.suback.add(&other.suback);
+        self.delivery.add(&other.delivery);
+        self.lag.add(&other.lag);
+    }
+}
+
+/// What a worker has found out in the end.
+pub struct Findings {
+    pub tally: Tally,
+    pub lost: u64,
+    pub stages: Stages,
+}
+
+pub struct Worker {
+    pub(super) settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    /// Its place among the workers.
+    pub(super) index: usize,
+    pub(super) poll: OwnedFd,
+    clock: Instant,
+    pub(super) clients: Vec<Client>,
+    pub(super) publishers: Vec<Publisher>,
+    pub(super) subscribers: Vec<Subscriber>,
+    /// Filters of each subscriber that are still to be subscribed to, last first.
+    pub(super) filters: Vec<Vec<String>>,
+    pub(super) ready: u64,
+    pub(super) stages: Stages,
+    with_room: Vec<u32>,
+    schedule: Option<Schedule>,
+    pub(super) tally: Tally,
+    phase: Phase,
+    /// Received and acknowledged when there last was progress, and when that was.
+    progress: (u64, u64),
+    buffer: Vec<u8>,
+    pub(super) answers: Vec<u8>,
+}
+
+impl Worker {
+    /// `clock` is the time zero of all workers; `share` the part of all publishers that is here.
+    pub fn new(
+        index: usize,
+        cells: Vec<Cell>,
+        settings: Arc<Settings>,
+        shared: Arc<Shared>,
+        clock: Instant,
+        share: f64,
+    ) -> io::Result<Worker> {
+        let schedule = settings.rate.map(|rate| Schedule::new(rate as f64 * share));
+        let mut worker = Worker {
+            settings,
+            shared,
+            index,
+            poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            clock,
+            clients: Vec::new(),
+            publishers: Vec::new(),
+            subscribers: Vec::new(),
+            filters: Vec::new(),
+            ready: 0,
+            stages: Stages::new(),
+            with_room: Vec::new(),
+            schedule,
+            tally: Tally::default(),
+            phase: Phase::SetUp,
+            progress: (0, 0),
+            buffer: vec![0; BUFFER_BYTES],
+            answers: Vec::new(),
+        };
+        let subscribers: usize = cells.iter().map(|cell| cell.subscribers.len()).sum();
+        for cell in cells {
+            let first = worker.publishers.len();
+            for plan in cell.subscribers {
+                worker.subscribers.push(Subscriber::new((first + plan.publishers.start) as u32, plan.publishers.len()));
+                worker.filters.push(plan.filters.into_iter().rev().collect());
+            }
+            for plan in &cell.publishers {
+                let id = worker.publishers.len();
+                worker.publishers.push(Publisher::new(id as u32, subscribers + id, plan, &worker.settings));
+            }
+        }
+        Ok(worker)
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.clock.elapsed().as_nanos() as u64
+    }
+
+    /// Publishes, receives and checks until the main thread says that it is done.
+    pub fn run(mut self) -> io::Result<Findings> {
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            self.enter_phase();
+            if self.phase == Phase::Done {
+                break;
+            }
+            self.wait(&mut events)?;
+            for (index, event) in events.iter().enumerate() {
+                self.event(event.data.u64() as usize, event.flags)?;
+                self.refill();
+                if index % EVENTS_PER_CHECK == 0 {
+                    self.publish_due();
+                    self.report();
+                }
+            }
+            self.publish_due();
+            self.notice_stall();
+            self.report();
+        }
+        let lost = self.subscribers.iter().map(|subscriber| subscriber.lost(&self.publishers)).sum();
+        Ok(Findings { tally: self.tally, lost, stages: self.stages })
+    }
+
+    fn enter_phase(&mut self) {
+        let phase = self.shared.phase();
+        if self.phase == phase {
+            return;
+        }
+        if phase.publishes() && !self.phase.publishes() {
+            let now = self.now();
+            self.progress.1 = now;
+            match &mut self.schedule {
+                Some(schedule) => schedule.start(now),
+                None => {
+                    self.with_room.extend(0..self.publishers.len() as u32);
+                    self.publishers.iter_mut().for_each(|publisher| publisher.queued = true);
+                }
+            }
+        }
+        self.phase = phase;
+        self.refill();
+    }
+
+    /// Waits for events, at most until something is due.
+    pub(super) fn wait(&self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+        events.clear();
+        let sleep = match &self.schedule {
+            _ if self.settings.busy_poll => 0,
+            Some(schedule) if self.phase.publishes() => schedule.next_due().saturating_sub(self.now()).min(LONGEST_SLEEP_NS),
+            _ => LONGEST_SLEEP_NS,
+        };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: sleep as _ };
+        match epoll::wait(&self.poll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) | Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn event(&mut self, key: usize, flags: epoll::EventFlags) -> io::Result<()> {
+        if self.clients[key].stage == Stage::Closed {
+            return Ok(());
+        }
+        let result = self.flush_and_read(key, flags);
+        if result.is_err() {
+            self.clients[key].close(&self.poll);
+            self.tally.closed += 1;
+        }
+        Ok(())
+    }
+
+    fn flush_and_read(&mut self, key: usize, flags: epoll::EventFlags) -> io::Result<()> {
+        if flags.contains(epoll::EventFlags::OUT) {
+            self.clients[key].flush(&self.poll, key as u64)?;
+        }
+        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+            self.read(key)?;
+        }
+        Ok(())
+    }
+
+    /// One read, and all that was read.
+    pub(super) fn read(&mut self, key: usize) -> io::Result<()> {
+        let Some(filled) = self.clients[key].receive(&mut self.buffer)? else { return Ok(()) };
+        let buffer = std::mem::take(&mut self.buffer);
+        let used = if self.clients[key].stage == Stage::Ready {
+            Ok(self.packets(key, &buffer[..filled]))
+        } else {
+            self.set_up_packets(key, &buffer[..filled])
+        };
+        if let Ok(used) = used {
+            self.clients[key].keep(&buffer[used..filled]);
+        }
+        self.buffer = buffer;
+        used?;
+        if self.answers.is_empty() {
+            return Ok(());
+        }
+        let sent = self.clients[key].send(&self.poll, key as u64, &self.answers);
+        self.answers.clear();
+        sent
+    }
+
+    pub(super) fn packets(&mut self, key: usize, bytes: &[u8]) -> usize {
+        match self.clients[key].role {
+            Role::Subscriber(place) => {
+                let now = self.now();
+                let mut delivery = Delivery {
+                    settings: &self.settings,
+                    publishers: &mut self.publishers,
+                    with_room: &mut self.with_room,
+                    tally: &mut self.tally,
+                    latency: (self.phase == Phase::Measure).then_some(&mut self.stages.delivery),
+                    answers: &mut self.answers,
+                    now,
+                };
+                self.subscribers[place].receive(bytes, &mut delivery)
+            }
+            Role::Publisher(place) => {
+                let publisher = &mut self.publishers[place];
+                let used = publisher.receive(bytes, &self.settings, &mut self.tally, &mut self.answers);
+                if !publisher.queued && publisher.window.worth_a_write(publisher.sent) {
+                    publisher.queued = true;
+                    self.with_room.push(place as u32);
+                }
+                used
+            }
+        }
+    }
+
+    /// Closed loop: fills the windows that have room, one write each.
+    fn refill(&mut self) {
+        if self.with_room.is_empty() {
+            return;
+        }
+        let refills = self.schedule.is_none() && self.phase.publishes();
+        while let Some(place) = self.with_room.pop() {
+            let publisher = &mut self.publishers[place as usize];
+            publisher.queued = false;
+            if refills {
+                let count = publisher.window.room(publisher.sent);
+                self.publish(place as usize, count);
+            }
+        }
+    }
+
+    fn publish(&mut self, place: usize, count: u32) {
+        let time = self.now();
+        let publisher = &mut self.publishers[place];
+        let key = publisher.client;
+        if self.clients[key].stage == Stage::Closed || count == 0 {
+            return;
+        }
+        publisher.publish(count, time, &self.settings, &mut self.tally, &mut self.answers);
+        self.send_answers(key);
+    }
+
+    /// Sends what was encoded; a connection that fails is closed when its event comes.
+    fn send_answers(&mut self, key: usize) {
+        if self.clients[key].send(&self.poll, key as u64, &self.answers).is_err() {
+            self.clients[key].close(&self.poll);
+            self.tally.closed += 1;
+        }
+        self.answers.clear();
+    }
+
+    /// Open loop: sends all that is due, stamped with the time that it was due.
+    fn publish_due(&mut self) {
+        if self.schedule.is_none() || !self.phase.publishes() || self.publishers.is_empty() {
+            return;
+        }
+        let now = self.now();
+        while let Some(schedule) = &mut self.schedule {
+            let place = (schedule.sent() % self.publishers.len() as u64) as usize;
+            let key = self.publishers[place].client;
+            if self.clients[key].backlog() > MAX_BACKLOG_BYTES {
+                return;
+            }
+            let Some(due) = schedule.take_due(now) else { return };
+            if self.phase == Phase::Measure {
+                self.stages.lag.record(now - due);
+            }
+            if self.clients[key].stage != Stage::Closed {
+                self.publishers[place].publish(1, due, &self.settings, &mut self.tally, &mut self.answers);
+                self.send_answers(key);
+            }
+        }
+    }
+
+    /// A closed loop in which nothing moves any more gives up what is in flight, so that a loss does not end the load.
+    fn notice_stall(&mut self) {
+        if self.schedule.is_some() || !self.phase.publishes() {
+            return;
+        }
+        let arrived = self.tally.received + self.tally.acknowledged;
+        let now = self.now();
+        if arrived != self.progress.0 || self.tally.outstanding() == 0 {
+            self.progress = (arrived, now);
+        } else if now - self.progress.1 > self.settings.patience.as_nanos() as u64 {
+            self.tally.stalls += 1;
+            self.progress.1 = now;
+            for place in 0..self.publishers.len() {
+                let publisher = &mut self.publishers[place];
+                publisher.window.give_up(publisher.sent);
+                let count = publisher.window.room(publisher.sent);
+                self.publish(place, count);
+            }
+        }
+    }
+
+    pub(super) fn report(&self) {
+        let progress = &self.shared.workers[self.index];
+        progress.ready.store(self.ready, Ordering::Relaxed);
+        progress.sent.store(self.tally.sent, Ordering::Relaxed);
+        progress.received.store(self.tally.received, Ordering::Relaxed);
+        progress.acknowledged.store(self.tally.acknowledged, Ordering::Relaxed);
+        progress.outstanding.store(self.tally.outstanding(), Ordering::Relaxed);
+    }
+}

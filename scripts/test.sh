@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# All tests of ringmq, as CI runs them. Needs Rust and gcc; what else is missing is skipped, and said so at the end.
+#
+#   scripts/test.sh                  everything
+#   scripts/test.sh clippy clients   only these stages
+#
+# Stages, in this order:
+#   format    rustfmt changes nothing
+#   clippy    no warning, in any target, with and without the runtime
+#   core      the core builds without the runtime, that is without an operating system's I/O
+#   deny      licences, advisories and sources of the dependencies       (needs cargo-deny)
+#   clients   foreign clients against the real broker                    (needs Python 3; Node.js for one of them)
+#   loom      every interleaving of the rings and of the park protocol
+#   benches   each bench once, so that none can rot
+#   tests     cargo test: unit, protocol, simulation, tidy, documentation
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+STAGES=(format clippy core deny clients loom benches tests)
+target=${CARGO_TARGET_DIR:-$PWD/target}
+mkdir -p "$target"
+log=$target/test-sh.log
+summary=()
+skipped=()
+
+say() { printf '\n=== %s\n' "$*"; }
+
+skip() {
+    say "SKIPPED $1: $2"
+    skipped+=("$1: $2")
+}
+
+# Runs a command and shows it, so that a failure can be repeated by hand.
+run() {
+    printf '+ %s\n' "$*"
+    "$@"
+}
+
+has_component() { cargo "$1" --version >/dev/null 2>&1; }
+
+stage_format() {
+    has_component fmt || { skip format 'rustup component add rustfmt'; return; }
+    run cargo fmt --all --check
+    # A crate of its own, which `--all` does not reach.
+    run rustfmt --check --edition 2024 tests/clients/rumqttc/src/main.rs
+}
+
+stage_clippy() {
+    has_component clippy || { skip clippy 'rustup component add clippy'; return; }
+    run cargo clippy --workspace --all-targets -- -D warnings
+    run cargo clippy --no-default-features -- -D warnings
+}
+
+stage_core() {
+    run cargo build --no-default-features
+}
+
+stage_deny() {
+    has_component deny || { skip deny 'cargo install cargo-deny'; return; }
+    run cargo deny --all-features check
+    run cargo deny --manifest-path tests/clients/rumqttc/Cargo.toml check --config deny.toml
+}
+
+stage_clients() {
+    command -v python3 >/dev/null || { skip clients 'install Python 3.9 or newer'; return; }
+    run cargo build
+    run timeout --signal=INT 600 python3 tests/clients/run.py --ringmq "$target/debug/ringmq" --base "$target/clients" | tee "$log"
+    while IFS= read -r line; do
+        skipped+=("clients: ${line#NOT TESTED: }")
+    done < <(grep '^NOT TESTED: ' "$log")
+}
+
+stage_loom() {
+    RUSTFLAGS='--cfg loom' run timeout 600 cargo test --no-default-features --lib --target-dir "$target/loom" ring::
+}
+
+stage_benches() {
+    # Without `--bench`, criterion runs each once and measures nothing.
+    run timeout 600 cargo test --bench '*'
+}
+
+stage_tests() {
+    run timeout 900 cargo test --workspace 2>&1 | tee "$log"
+}
+
+# What cargo said, in one line for each test program.
+results() {
+    awk '/^ +(Running|Doc-tests) / { name = $0; sub(/^ +/, "", name); sub(/ \(.*/, "", name) }
+         /^test result: / { printf "%s (%s)\n", $0, name }' "$log"
+}
+
+chosen=("$@")
+[ ${#chosen[@]} -gt 0 ] || chosen=("${STAGES[@]}")
+for stage in "${chosen[@]}"; do
+    [[ " ${STAGES[*]} " == *" $stage "* ]] || { echo "no stage \"$stage\"; there are: ${STAGES[*]}" >&2; exit 2; }
+done
+
+current=start
+trap 'code=$?; [ $code -eq 0 ] || say "FAILED in stage $current (exit code $code)"' EXIT
+for stage in "${chosen[@]}"; do
+    current=$stage
+    say "$stage"
+    began=$SECONDS
+    "stage_$stage"
+    summary+=("$(printf '%-8s %4d s' "$stage" $((SECONDS - began)))")
+done
+
+say "all stages passed, in $SECONDS s"
+printf '%s\n' "${summary[@]}"
+[ ${#skipped[@]} -eq 0 ] || printf 'SKIPPED %s\n' "${skipped[@]}"
+[[ " ${chosen[*]} " != *' tests '* ]] || results

@@ -1,0 +1,148 @@
+//! One commit in the log: a frame that says where it belongs and whether it is whole.
+//!
+//! ```text
+//! length u32 | crc32 u32 | segment u64 | number u64 | payload
+//! ```
+//!
+//! Little-endian; the length is that of the payload; the checksum covers everything but itself. The segment's number is part of it so that a frame that an
+//! earlier use of the file left behind is not mistaken for one of its own. A length of 0 ends the log: files are longer than what was written.
+
+use std::ops::Range;
+
+/// Bytes before the payload.
+pub const HEADER: usize = 24;
+/// Largest payload: far above what one turn of a shard leaves.
+pub const MAX_PAYLOAD: usize = 1 << 30;
+
+/// Appends a frame.
+pub fn put(out: &mut Vec<u8>, segment: u64, number: u64, payload: &[u8]) {
+    debug_assert!(!payload.is_empty() && payload.len() <= MAX_PAYLOAD);
+    let length = (payload.len() as u32).to_le_bytes();
+    let (segment, number) = (segment.to_le_bytes(), number.to_le_bytes());
+    out.extend_from_slice(&length);
+    out.extend_from_slice(&checksum(&length, &segment, &number, payload).to_le_bytes());
+    out.extend_from_slice(&segment);
+    out.extend_from_slice(&number);
+    out.extend_from_slice(payload);
+}
+
+fn checksum(length: &[u8], segment: &[u8], number: &[u8], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in [length, segment, number, payload] {
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+/// A whole frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub number: u64,
+    pub payload: &'a [u8],
+}
+
+/// What stands in a segment: its whole frames in order, and the places that hold none.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scan<'a> {
+    pub frames: Vec<Frame<'a>>,
+    /// Bytes that are no frame and not zero: torn by a crash, or damaged since.
+    pub damaged: Vec<Range<usize>>,
+    /// End of the last whole frame.
+    pub end: usize,
+}
+
+/// Reads a segment. Behind a damaged place the next whole frame is looked for, so that one bad sector does not take the rest along.
+pub fn scan(bytes: &[u8], segment: u64) -> Scan<'_> {
+    let mut scan = Scan::default();
+    let mut at = 0;
+    while at < bytes.len() {
+        if let Some(frame) = whole_frame(&bytes[at..], segment) {
+            at += HEADER + frame.payload.len();
+            scan.frames.push(frame);
+            scan.end = at;
+            continue;
+        }
+        let next = next_frame(bytes, at + 1, segment).unwrap_or(bytes.len());
+        let used = bytes[at..next].iter().rposition(|&byte| byte != 0).map_or(at, |last| at + last + 1);
+        if used > at {
+            scan.damaged.push(at..used);
+        }
+        at = next;
+    }
+    scan
+}
+
+fn whole_frame(bytes: &[u8], segment: u64) -> Option<Frame<'_>> {
+    let header = bytes.get(..HEADER)?;
+    let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
+    if length == 0 || length > MAX_PAYLOAD || header[8..16] != segment.to_le_bytes() {
+        return None;
+    }
+    let payload = bytes.get(HEADER..HEADER + length)?;
+    let expected = u32::from_le_bytes(header[4..8].try_into().ok()?);
+    let number = u64::from_le_bytes(header[16..24].try_into().ok()?);
+    (checksum(&header[..4], &header[8..16], &header[16..24], payload) == expected).then_some(Frame { number, payload })
+}
+
+/// Where the next whole frame begins, at `from` or later.
+fn next_frame(bytes: &[u8], from: usize, segment: u64) -> Option<usize> {
+    let wanted = segment.to_le_bytes();
+    (from..bytes.len().saturating_sub(HEADER)).find(|&at| bytes[at + 8..at + 16] == wanted && whole_frame(&bytes[at..], segment).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(payloads: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (index, payload) in payloads.iter().enumerate() {
+            put(&mut bytes, 7, index as u64, payload);
+        }
+        bytes
+    }
+
+    fn payloads<'a>(scan: &Scan<'a>) -> Vec<&'a [u8]> {
+        scan.frames.iter().map(|frame| frame.payload).collect()
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_the_zeros_behind_it_are_not() {
+        let mut bytes = log(&[b"one", b"two"]);
+        let end = bytes.len();
+        bytes.resize(4_096, 0);
+        let scan = scan(&bytes, 7);
+        assert_eq!((payloads(&scan), scan.end), (vec![&b"one"[..], b"two"], end));
+        assert!(scan.damaged.is_empty());
+    }
+
+    #[test]
+    fn a_log_cut_anywhere_keeps_every_frame_before_the_cut() {
+        let whole = log(&[b"first", b"second", b"third"]);
+        for cut in 0..whole.len() {
+            let scan = scan(&whole[..cut], 7);
+            let expected = [(29, 1), (59, 2), (88, 3)].iter().filter(|&&(end, _)| end <= cut).count();
+            assert_eq!(scan.frames.len(), expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_costs_the_frame_that_it_is_in_and_no_other() {
+        let whole = log(&[b"first", b"second", b"third"]);
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let scan = scan(&bytes, 7);
+            assert_eq!(scan.frames.len(), 2, "bit {bit}");
+            assert!(!scan.damaged.is_empty());
+        }
+    }
+
+    #[test]
+    fn frames_of_an_earlier_use_of_the_file_do_not_count() {
+        let bytes = log(&[b"old"]);
+        let scan = scan(&bytes, 8);
+        assert!(scan.frames.is_empty());
+        assert_eq!(scan.damaged, [0..bytes.len()]);
+    }
+}

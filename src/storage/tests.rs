@@ -1,0 +1,141 @@
+//! The log as a shard sees it: over both kinds of file, written, closed, torn, and read again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::journal::{Done, Job, Journal};
+use super::{Backend, Storage};
+
+/// A directory that goes with the test.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new(name: &str) -> TempDir {
+        let path = std::env::temp_dir().join(format!("ringmq-storage-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        TempDir(path)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn wait_for(journal: &mut Journal, number: u64) -> Done {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match journal.poll() {
+            Some(done @ Done::Committed { number: committed, .. }) if committed >= number => return done,
+            Some(_) => {}
+            None => assert!(Instant::now() < deadline, "commit {number} is not reported"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Writes the commits of one run of a broker with one shard, and makes them count.
+fn run_once(dir: &Path, backend: Backend, payloads: &[&[u8]]) {
+    let mut storage = Storage::open(dir).unwrap();
+    let mut journals = storage.start(1, backend, Arc::new(|_| {})).unwrap();
+    let journal = &mut journals[0];
+    for (index, payload) in payloads.iter().enumerate() {
+        let job = Job::Commit { number: index as u64 + 1, payload: payload.to_vec() };
+        assert!(journal.submit(job).is_ok());
+    }
+    wait_for(journal, payloads.len() as u64);
+    storage.commit_epoch(1).unwrap();
+    drop(journals);
+    storage.join();
+}
+
+fn read_back(dir: &Path) -> Vec<Vec<Vec<u8>>> {
+    Storage::open(dir).unwrap().recovered.shards
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_restart() {
+    for backend in [Backend::Glommio, Backend::Blocking] {
+        let dir = TempDir::new(&format!("restart-{backend:?}"));
+        run_once(&dir.0, backend, &[b"one", b"two", b"three"]);
+        assert_eq!(read_back(&dir.0), [[b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]], "{backend:?}");
+        // The next run replaces it by what it writes itself.
+        run_once(&dir.0, backend, &[b"four"]);
+        assert_eq!(read_back(&dir.0), [[b"four".to_vec()]], "{backend:?}");
+    }
+}
+
+#[test]
+fn a_run_that_never_came_to_count_changes_nothing() {
+    let dir = TempDir::new("uncounted");
+    run_once(&dir.0, Backend::Blocking, &[b"kept"]);
+    let mut storage = Storage::open(&dir.0).unwrap();
+    let mut journals = storage.start(1, Backend::Blocking, Arc::new(|_| {})).unwrap();
+    assert!(journals[0].submit(Job::Commit { number: 1, payload: b"lost".to_vec() }).is_ok());
+    wait_for(&mut journals[0], 1);
+    drop(journals);
+    storage.join();
+    assert_eq!(read_back(&dir.0), [[b"kept".to_vec()]]);
+}
+
+#[test]
+fn segments_are_read_in_order_and_freed_ones_are_gone() {
+    let dir = TempDir::new("segments");
+    let mut storage = Storage::open(&dir.0).unwrap();
+    let mut journals = storage.start(1, Backend::Glommio, Arc::new(|_| {})).unwrap();
+    for number in 1..=12_u64 {
+        assert!(journals[0].submit(Job::Commit { number, payload: vec![number as u8; 9] }).is_ok());
+        assert!(journals[0].submit(Job::Rotate).is_ok());
+    }
+    let Done::Committed { segment, .. } = wait_for(&mut journals[0], 12) else { panic!("not a commit") };
+    assert_eq!(segment, 12);
+    assert!(journals[0].submit(Job::Free { before: 4 }).is_ok());
+    assert!(journals[0].submit(Job::Commit { number: 13, payload: b"end".to_vec() }).is_ok());
+    wait_for(&mut journals[0], 13);
+    storage.commit_epoch(1).unwrap();
+    drop(journals);
+    storage.join();
+    let payloads = read_back(&dir.0).remove(0);
+    let first: Vec<u8> = payloads.iter().map(|payload| payload[0]).collect();
+    assert_eq!(first, [4, 5, 6, 7, 8, 9, 10, 11, 12, b'e']);
+}
+
+#[test]
+fn a_damaged_record_is_set_aside_and_the_rest_is_read() {
+    let dir = TempDir::new("damaged");
+    run_once(&dir.0, Backend::Blocking, &[b"first", b"second", b"third"]);
+    let segment = dir.0.join("epoch-1/shard-0/0000000000000001.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[super::frame::HEADER + 5 + super::frame::HEADER] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let recovered = Storage::open(&dir.0).unwrap().recovered;
+    assert_eq!(recovered.shards, [[b"first".to_vec(), b"third".to_vec()]]);
+    let [damage] = &recovered.damage[..] else { panic!("{:?}", recovered.damage) };
+    let set_aside = std::fs::read(damage.set_aside.as_ref().unwrap()).unwrap();
+    assert!(set_aside.ends_with(&bytes[2 * super::frame::HEADER + 5..][..6]), "{set_aside:?}");
+}
+
+#[test]
+fn a_second_broker_on_the_same_directory_is_refused() {
+    let dir = TempDir::new("locked");
+    let first = Storage::open(&dir.0).unwrap();
+    let error = Storage::open(&dir.0).err().unwrap();
+    assert!(error.contains("another ringmq uses it"), "{error}");
+    drop(first);
+    assert!(Storage::open(&dir.0).is_ok());
+}
+
+#[test]
+fn a_foreign_or_later_directory_is_refused_with_the_remedy() {
+    let dir = TempDir::new("foreign");
+    std::fs::create_dir_all(&dir.0).unwrap();
+    for (current, expected) in
+        [("ringmq 2 epoch 1", "written in format 2"), ("something else", "none of ringmq's"), ("ringmq 1 epoch x", "names no epoch")]
+    {
+        std::fs::write(dir.0.join("CURRENT"), current).unwrap();
+        let error = Storage::open(&dir.0).err().unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -1,0 +1,1 @@
+"""What the cases are built from: the broker as a process, foreign clients behind one interface, and waiting for conditions."""

@@ -1,0 +1,12 @@
+//! The protocol over real sockets: raw bytes in, raw bytes out, by the areas of the standard.
+//!
+//! Every behaviour is shown on io_uring and on epoll, with one shard and with two, and where two clients take part, with both on one shard and on
+//! different ones. The normative statements that a test proves stand above it; 3.1.1 and 5.0 number them differently, so both may stand there.
+
+mod connect;
+mod keep_alive;
+mod publish;
+mod retained;
+mod subscribe;
+mod support;
+mod wildcards;
