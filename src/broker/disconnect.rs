@@ -17,7 +17,7 @@ pub enum Will {
 }
 
 /// For ever, as a session expiry.
-pub(super) const FOREVER_S: u32 = u32::MAX;
+const FOREVER_S: u32 = u32::MAX;
 
 impl Shard {
     pub(super) fn on_disconnect(&mut self, id: ConnId, packet: &Disconnect<'_>) {

@@ -7,6 +7,8 @@ mod connect;
 mod keep_alive;
 mod publish;
 mod retained;
+mod session;
 mod subscribe;
 mod support;
 mod wildcards;
+mod will;
