@@ -52,6 +52,8 @@ pub struct Run {
     remote: ShardSet,
     /// The connection whose packets continue the run if they begin like the first one, and its family; empty `prefix`: none do.
     source: Option<(ConnId, usize)>,
+    /// The largest packet that this connection may send.
+    max_packet_bytes: u32,
     /// What stands between the fixed header and the payload.
     prefix: Vec<u8>,
 }
@@ -117,7 +119,7 @@ impl Shard {
     }
 
     fn continue_run_of(&mut self, family: usize, bytes: &[u8]) -> usize {
-        let limit = self.limits.max_packet_bytes as usize;
+        let limit = self.run.max_packet_bytes as usize;
         let (mut end, mut count, mut largest) = (0, 0_u64, 0);
         while let Some((header, total)) = plain_publish(&bytes[end..]) {
             let next = &bytes[end..];
@@ -209,7 +211,9 @@ impl Shard {
 
     fn set_source(&mut self, source: Option<ConnId>, topic: &str) {
         let run = &mut self.run;
-        run.source = source.and_then(|id| Some((id, family_of(self.connections.get(id)?.version))));
+        let from = source.and_then(|id| Some((id, self.connections.get(id)?)));
+        run.source = from.map(|(id, conn)| (id, family_of(conn.version)));
+        run.max_packet_bytes = from.map_or(0, |(_, conn)| conn.terms.max_packet_bytes);
         run.prefix.clear();
         if let Some((_, family)) = run.source {
             run.prefix.extend_from_slice(&(topic.len() as u16).to_be_bytes());

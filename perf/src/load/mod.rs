@@ -40,7 +40,9 @@ use self::scenario::{FilterKind, Scenario, Sizes};
 use self::shared::{Phase, Totals};
 use crate::measure;
 
+/// A flag that comes later wins, so that what a file of flags says can be changed behind it.
 #[derive(clap::Args)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// What the load is like
     #[arg(value_enum, required_unless_present = "self_test")]
@@ -92,12 +94,18 @@ pub struct Arguments {
     /// Keep-alive in seconds; the generator sends no PINGREQ, so it must outlast the run
     #[arg(long, default_value_t = 600)]
     keep_alive: u16,
+    /// Seconds without any progress after which what is in flight counts as lost
+    #[arg(long, default_value_t = 5.0)]
+    patience: f64,
     /// Append the result to this file, as one line of JSON
     #[arg(long)]
     json: Option<PathBuf>,
-    /// A word about the run, for the record
-    #[arg(long, default_value = "")]
-    note: String,
+    /// What the run is called in the results [default: the scenario]
+    #[arg(long)]
+    name: Option<String>,
+    /// Which round of a comparison this is, for the record
+    #[arg(long, default_value_t = 1)]
+    round: u32,
     /// Check the generator itself against a forwarder that drops, doubles and swaps on purpose
     #[arg(long)]
     self_test: bool,
@@ -126,14 +134,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let sizes = record::Sizes::of(&plan);
     let settings = plan.settings.clone();
-    let progress = Progress::new(scenario);
+    let name = arguments.name.clone().unwrap_or_else(|| scenario.name());
+    let progress = Progress::new(&name);
     let show = |phase, totals: &Totals| progress.show(phase, totals);
     let observer = Observer { pid: arguments.pid, threads: arguments.threads, show: &show };
-    let outcome = run::run(&scenario.name(), plan, &observer)?;
+    let outcome = run::run(&name, plan, &observer)?;
     progress.clear();
     println!("{outcome}");
     if let Some(path) = &arguments.json {
-        record::append(path, &record::line(&arguments.broker, &arguments.note, &settings, &sizes, &outcome)?)?;
+        let run = record::Run { broker: &arguments.broker, round: arguments.round, scenario: &scenario.name() };
+        record::append(path, &record::line(&run, &settings, &sizes, &outcome)?)?;
     }
     Ok(())
 }
@@ -155,7 +165,7 @@ fn settings(arguments: &Arguments, scenario: Scenario) -> Result<Settings, Box<d
         busy_poll: arguments.busy_poll,
         warm_up: Duration::from_secs_f64(arguments.warm_up),
         time: Duration::from_secs_f64(arguments.seconds),
-        patience: Duration::from_secs(1),
+        patience: Duration::from_secs_f64(arguments.patience),
     })
 }
 
@@ -167,8 +177,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(scenario: Scenario) -> Progress {
-        Progress { name: scenario.name(), shows: std::io::stderr().is_terminal(), last: Cell::new((Instant::now(), 0)) }
+    fn new(name: &str) -> Progress {
+        Progress { name: name.to_owned(), shows: std::io::stderr().is_terminal(), last: Cell::new((Instant::now(), 0)) }
     }
 
     fn show(&self, phase: Phase, totals: &Totals) {

@@ -9,7 +9,8 @@ use super::latency::Percentiles;
 /// A run in numbers. What cannot be known without the broker's process id is absent.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    pub scenario: String,
+    /// The name of the run, `scenario` or what the user calls it.
+    pub name: String,
     pub set_up: SetUp,
     pub seconds: f64,
     /// Messages that publishers sent in the measured time, and per second.
@@ -110,8 +111,8 @@ impl Display for Time {
 
 impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{:10}", self.scenario)?;
-        if self.ingress == 0 {
+        write!(f, "{:12}", self.name)?;
+        if self.egress == 0 {
             self.set_up.fmt(f)?;
         } else {
             write!(f, " in {}/s out {}/s", Count(self.ingress_per_s), Count(self.egress_per_s))?;

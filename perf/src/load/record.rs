@@ -12,6 +12,13 @@ use super::outcome::Outcome;
 use super::plan::{Plan, Settings};
 use crate::measure;
 
+/// Which run it was.
+pub struct Run<'a> {
+    pub broker: &'a str,
+    pub round: u32,
+    pub scenario: &'a str,
+}
+
 /// How many clients a plan had.
 pub struct Sizes {
     publishers: usize,
@@ -26,10 +33,11 @@ impl Sizes {
 }
 
 /// The line, without its end.
-pub fn line(broker: &str, note: &str, settings: &Settings, sizes: &Sizes, outcome: &Outcome) -> serde_json::Result<String> {
+pub fn line(run: &Run<'_>, settings: &Settings, sizes: &Sizes, outcome: &Outcome) -> serde_json::Result<String> {
     serde_json::to_string(&json!({
-        "broker": broker,
-        "note": note,
+        "broker": run.broker,
+        "round": run.round,
+        "scenario": run.scenario,
         "date": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         "machine": measure::machine(),
         "commit": commit(),

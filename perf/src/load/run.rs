@@ -185,7 +185,7 @@ fn outcome(name: &str, set_up: SetUp, first: &Reading, last: &Reading, threads: 
     let other_cores = broker.as_ref().map(|broker| (last.machine - first.machine - broker.cpu_seconds - generator_seconds) / seconds);
     let (tally, stages) = (&sum.tally, &sum.stages);
     Outcome {
-        scenario: name.to_owned(),
+        name: name.to_owned(),
         set_up,
         seconds,
         ingress,

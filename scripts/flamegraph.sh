@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Where the broker's time goes, as a flame graph. See --help.
+source "$(dirname "${BASH_SOURCE[0]}")/perf-common.sh"
+
+usage() {
+    cat <<END
+Usage: scripts/flamegraph.sh [OPTIONS] SCENARIO|PID [-- FLAGS OF ringmq-perf load]
+
+Samples the stacks of a running process (PID), or of ringmq under a scenario, with perf, and draws them. For a scenario ringmq is built
+with frame pointers in a directory of its own; a process that was built without them shows broken stacks.
+Needs perf (Debian: apt install linux-perf) and the right to use it (root, or kernel.perf_event_paranoid <= 1).
+The picture is drawn by inferno (cargo install inferno) or flamegraph.pl; without either the folded stacks stay as text.
+
+  --seconds S        Seconds that are sampled [default: 5]
+  --frequency HZ     Samples per second [default: 997]
+  --top N            Also print the N symbols that take most time themselves [default: 15]
+  --out FILE         The picture [default: results/flamegraph-NAME-DATE.svg]
+  --help             This text
+
+Scenarios:
+$(list_scenarios)
+END
+}
+
+seconds=5 frequency=997 top=15 out= extra=() shards=1 subject=
+while (($#)); do
+    case $1 in
+        --seconds) seconds=$(value "$@"); shift 2 ;;
+        --frequency) frequency=$(value "$@"); shift 2 ;;
+        --top) top=$(value "$@"); shift 2 ;;
+        --out) out=$(value "$@"); shift 2 ;;
+        --help|-h) usage; exit ;;
+        --) shift; extra=("$@"); break ;;
+        -*) die "unknown option $1 (see --help)" ;;
+        *) subject=$1; shift ;;
+    esac
+done
+[[ -n $subject ]] || die "which scenario or process? (see --help)"
+command -v perf >/dev/null || die "perf is missing (Debian: apt install linux-perf)"
+
+# sample PID: cpu-clock works where a virtual machine has no hardware counters.
+sample() {
+    perf record -q -e cpu-clock -F "$frequency" -g -p "$1" -o "$scratch/perf.data" -- sleep "$seconds" || die "perf record failed"
+}
+
+name=$subject
+if [[ $subject =~ ^[0-9]+$ ]]; then
+    sample "$subject"
+else
+    check_scenarios "$subject"
+    build
+    choose_cpus
+    echo "building with frame pointers ..." >&2
+    (cd "$root" && cargo build --release --quiet -p ringmq --config 'build.rustflags=["-Cforce-frame-pointers=yes"]' \
+        --target-dir "$(target_dir)/frame-pointers")
+    ringmq=$(target_dir)/frame-pointers/release/ringmq
+    results=$scratch/results.jsonl
+    start_broker ringmq
+    sampled=$seconds
+    # The load lasts longer than the samples on both sides.
+    seconds=$((sampled + 3))
+    load "$subject" ringmq 1 &
+    load_pid=$!
+    seconds=$sampled
+    # Set-up and warm-up are over when the broker has been busy for two seconds of CPU time, or the load has ended.
+    until (($(awk '{print $14 + $15}' "/proc/$broker_pid/stat") > 2 * $(getconf CLK_TCK))); do
+        kill -0 "$load_pid" 2>/dev/null || die "the load ended before anything could be sampled"
+        sleep 0.05
+    done
+    sample "$broker_pid"
+    wait "$load_pid" || die "the load failed"
+    stop_broker
+fi
+
+out=${out:-$root/results/flamegraph-$name-$(date -u +%Y%m%dT%H%M%SZ).svg}
+mkdir -p "$(dirname "$out")"
+folded=${out%.svg}.folded
+# One line a stack: process;outermost;...;innermost count
+perf script -i "$scratch/perf.data" --no-inline -F comm,ip,sym 2>/dev/null | awk '
+    function flush() { if (stack != "") count[comm ";" stack]++; stack = "" }
+    /^$/ { flush(); next }
+    /^[^ \t]/ { flush(); comm = $1; next }
+    { $1 = ""; sub(/^ /, ""); sub(/\+0x[0-9a-f]+$/, ""); gsub(/;/, ":"); stack = stack == "" ? $0 : $0 ";" stack }
+    END { flush(); for (line in count) print line, count[line] }
+' | sort >"$folded"
+
+echo "samples by the function they were in:"
+awk '{ count = $NF; sub(/ [0-9]+$/, ""); n = split($0, frames, ";"); self[frames[n]] += count; all += count }
+    END { for (frame in self) printf "%6.2f %%  %s\n", 100 * self[frame] / all, frame }' "$folded" | sort -rn | head -"$top"
+
+if command -v inferno-flamegraph >/dev/null; then
+    inferno-flamegraph --title "$name" <"$folded" >"$out"
+    echo "flame graph: $out"
+elif command -v flamegraph.pl >/dev/null; then
+    flamegraph.pl --title "$name" "$folded" >"$out"
+    echo "flame graph: $out"
+else
+    echo "folded stacks: $folded (to draw them: cargo install inferno, then inferno-flamegraph <$folded >$out)"
+fi
