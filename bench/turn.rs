@@ -2,9 +2,13 @@
 
 #[path = "../tests/support/one_shard.rs"]
 mod one_shard;
+#[path = "../tests/support/publishes.rs"]
+mod publishes;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use one_shard::{OneShard, publishes};
+use one_shard::OneShard;
+use publishes::publishes;
+use ringmq::config::Limits;
 use ringmq::mqtt::{QoS, Version};
 
 /// Messages in one turn: what a read of 16 KiB brings.
@@ -13,7 +17,7 @@ const MESSAGES: usize = 170;
 fn one_to_one(c: &mut Criterion) {
     let mut group = c.benchmark_group("turn/one_to_one");
     for (name, version) in [("v311", Version::V311), ("v5", Version::V5)] {
-        let mut world = OneShard::new();
+        let mut world = OneShard::new(Limits::default());
         let subscriber = world.connect("subscriber", version);
         world.subscribe(subscriber, version, "pairs/1/topic", QoS::AtMostOnce);
         let publisher = world.connect("publisher", version);
@@ -26,7 +30,7 @@ fn one_to_one(c: &mut Criterion) {
 
 /// One message a turn from each of many publishers, as sparse ingest brings them: no run can form.
 fn fan_in(c: &mut Criterion) {
-    let mut world = OneShard::new();
+    let mut world = OneShard::new(Limits::default());
     let subscriber = world.connect("subscriber", Version::V311);
     world.subscribe(subscriber, Version::V311, "fleet/+/position", QoS::AtMostOnce);
     let publishers: Vec<_> = (0..1_000)
@@ -53,7 +57,7 @@ fn fan_in(c: &mut Criterion) {
 /// A run goes out in one piece; topics that alternate break every run.
 fn fan_out(c: &mut Criterion) {
     const SUBSCRIBERS: usize = 1_000;
-    let mut world = OneShard::new();
+    let mut world = OneShard::new(Limits::default());
     for index in 0..SUBSCRIBERS {
         let conn = world.connect(&format!("subscriber-{index}"), Version::V311);
         world.subscribe(conn, Version::V311, "news/#", QoS::AtMostOnce);

@@ -2,8 +2,12 @@
 
 #[path = "support/one_shard.rs"]
 mod one_shard;
+#[path = "support/publishes.rs"]
+mod publishes;
 
-use one_shard::{OneShard, publishes};
+use one_shard::OneShard;
+use publishes::publishes;
+use ringmq::config::Limits;
 use ringmq::mqtt::{QoS, Version};
 
 /// Sends `bytes` often enough for all buffers to have grown, then counts.
@@ -22,7 +26,7 @@ fn allocations_per_turn(world: &mut OneShard, publisher: ringmq::broker::ConnId,
 }
 
 fn world_with(subscribers: usize, versions: &[Version], filter: &str) -> (OneShard, ringmq::broker::ConnId) {
-    let mut world = OneShard::new();
+    let mut world = OneShard::new(Limits::default());
     for index in 0..subscribers {
         let version = versions[index % versions.len()];
         let conn = world.connect(&format!("subscriber-{index}"), version);
@@ -67,7 +71,7 @@ fn a_packet_that_is_cut_in_two_allocates_once_at_most() {
 fn an_idle_client_with_one_subscription_costs_less_than_a_kibibyte() {
     const CLIENTS: u64 = 10_000;
     let info = allocation_counter::measure(|| {
-        let mut world = OneShard::new();
+        let mut world = OneShard::new(Limits::default());
         for index in 0..CLIENTS {
             let client_id = format!("client-{index:08}");
             let conn = world.connect(&client_id, Version::V311);

@@ -1,5 +1,7 @@
 //! CONNECT: from a stranger to a session, on whatever shard the session lives.
 
+use super::admission::{announce, refused_publish_flags};
+use super::authenticate::Proven;
 use super::connection::{NONE, State};
 use super::disconnect::{FOREVER_S, Will as Last};
 use super::ids::ConnId;
@@ -7,7 +9,8 @@ use super::message::{Incoming, NEVER};
 use super::session::{Will, home_of};
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
-use crate::metrics::CloseCause;
+use crate::config::Terms;
+use crate::metrics::{CloseCause, RefuseReason};
 use crate::mqtt::{Connect, ConnectError, Properties, ReasonCode, TopicName, Version, decode_connect, encode};
 
 impl Shard {
@@ -20,7 +23,11 @@ impl Shard {
         if let Some(conn) = self.connections.get_mut(id) {
             conn.version = connect.version;
         }
-        if let Err(code) = self.check_connect(&connect) {
+        if self.turned_away(id) {
+            return;
+        }
+        let terms = self.terms_of(id);
+        if let Err(code) = self.check_connect(&connect).and_then(|()| self.check_admission(&connect, terms)) {
             return self.refuse_connect(id, code);
         }
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id());
@@ -34,7 +41,10 @@ impl Shard {
             }
             return self.command(Command::HandOff { conn: id, to: home });
         }
-        self.accept(id, &connect, client_id, assigned.as_deref());
+        if connect.properties.auth_method.is_some() {
+            return self.start_authentication(id, &connect, body, assigned);
+        }
+        self.accept(id, &connect, client_id, assigned.as_deref(), None);
     }
 
     fn refuse_undecoded(&mut self, id: ConnId, error: ConnectError) {
@@ -57,19 +67,24 @@ impl Shard {
     }
 
     /// Refuses with a code of 5.0, put into the words of the client's version [MQTT-3.2.2-4] [MQTT-3.2.2-5].
-    fn refuse_connect(&mut self, id: ConnId, code: ReasonCode) {
+    pub(super) fn refuse_connect(&mut self, id: ConnId, code: ReasonCode) {
+        self.refuse_connect_with(id, code, &Properties::default());
+    }
+
+    pub(super) fn refuse_connect_with(&mut self, id: ConnId, code: ReasonCode, properties: &Properties<'_>) {
         let Some(version) = self.connections.get(id).map(|conn| conn.version) else { return };
         let code = match (version, code) {
             (Version::V5, code) => Some(code.0),
             (_, ReasonCode::CLIENT_ID_NOT_VALID) => Some(2),
             (_, ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY | ReasonCode::QUOTA_EXCEEDED) => Some(3),
+            (_, ReasonCode::USE_ANOTHER_SERVER | ReasonCode::SERVER_MOVED) => Some(3),
             (_, ReasonCode::BAD_USER_NAME_OR_PASSWORD) => Some(4),
             (_, ReasonCode::NOT_AUTHORIZED) => Some(5),
             // 3.x has no code for the rest: closed without CONNACK [MQTT-3.2.2-6].
             _ => None,
         };
         if let Some(code) = code {
-            self.send_connack(id, version, false, code, &Properties::default());
+            self.send_connack(id, version, false, code, properties);
         }
         self.end_refused(id);
     }
@@ -89,10 +104,6 @@ impl Shard {
     }
 
     fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
-        if connect.properties.auth_method.is_some() {
-            // [MQTT-4.12.0-1]
-            return Err(ReasonCode::BAD_AUTHENTICATION_METHOD);
-        }
         if connect.client_id.is_empty() && (connect.version == Version::V31 || connect.version == Version::V311 && !connect.clean_start) {
             // [MQTT-3.1.3-7] [MQTT-3.1.3-8]
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
@@ -113,9 +124,11 @@ impl Shard {
 
     /// A client identifier that no other client has and whose home is this shard [MQTT-3.1.3-6] [MQTT-3.2.2-16].
     fn assign_client_id(&mut self) -> String {
+        // Nobody can tell it from the one before: whoever knows it may take the session over.
+        let fresh = self.entropy.fresh();
+        let mut unique = fresh.iter().fold(0_u64, |unique, &byte| unique << 8 | u64::from(byte));
         loop {
-            self.assigned_ids += 1;
-            let unique = self.seed ^ (u64::from(self.id.0) << 48) ^ self.assigned_ids.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            unique = unique.wrapping_add(1);
             let client_id = format!("auto-{unique:016x}");
             if home_of(&client_id, self.shards) == self.id && self.sessions.find(&client_id).is_none() {
                 return client_id;
@@ -123,13 +136,28 @@ impl Shard {
         }
     }
 
-    fn accept(&mut self, id: ConnId, connect: &Connect<'_>, client_id: &str, assigned: Option<&str>) {
+    /// Lets a client in; `proven`: it has said who it is, and proven it. Before this nothing of its session is touched.
+    pub(super) fn accept(&mut self, id: ConnId, connect: &Connect<'_>, client_id: &str, assigned: Option<&str>, proven: Option<&Proven>) {
+        let user = proven.map(|proven| &*proven.user);
+        if self.belongs_to_another(client_id, user) {
+            self.counters.count_refused(RefuseReason::SessionOfAnother);
+            return self.refuse_connect(id, ReasonCode::NOT_AUTHORIZED);
+        }
+        let terms = self.terms_of(id);
         let (session, present) = self.open_session(client_id, connect);
-        let keep_alive_s = self.granted_keep_alive(connect);
-        self.attach(id, session, connect, keep_alive_s);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.user = user.map(Box::from);
+        }
+        let keep_alive_s = granted_keep_alive(connect, terms);
+        self.attach(id, session, connect, terms, keep_alive_s);
         self.counters.connects_accepted += 1;
         let expiry_s = self.sessions.get(session).map_or(0, |session| session.expiry_s);
-        let properties = self.connack_properties(connect, assigned, expiry_s, keep_alive_s);
+        let mut properties = connack_properties(connect, terms, assigned, expiry_s, keep_alive_s);
+        if let Some(proven) = proven {
+            // [MQTT-4.12.0-5]
+            properties.auth_method = Some(&proven.method);
+            properties.auth_data = (!proven.data.is_empty()).then_some(&proven.data);
+        }
         // [MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
         self.send_connack(id, connect.version, present, 0, &properties);
         if present {
@@ -138,6 +166,12 @@ impl Shard {
             }
             self.send_waiting(id.slot);
         }
+    }
+
+    /// Whether the session of this client identifier was made by a user who has to prove that it is his.
+    fn belongs_to_another(&self, client_id: &str, user: Option<&str>) -> bool {
+        let session = self.sessions.find(client_id).and_then(|index| self.sessions.get(index));
+        session.is_some_and(|session| session.user.is_some() && session.user.as_deref() != user)
     }
 
     /// Finds or makes the session; whoever had it before is told to go [MQTT-3.1.4-2] [MQTT-3.1.4-3].
@@ -202,21 +236,13 @@ impl Shard {
         Will { message: incoming.to_message(), expiry_s: will.properties.message_expiry, delay_s: will.properties.will_delay.unwrap_or(0) }
     }
 
-    /// The keep-alive that holds: the client's, within our limit; 0 for none.
-    fn granted_keep_alive(&self, connect: &Connect<'_>) -> u16 {
-        let maximum = self.limits.max_keep_alive_s;
-        match connect.keep_alive {
-            asked if maximum == u16::MAX || !connect.version.is_v5() => asked,
-            0 => maximum,
-            asked => asked.min(maximum),
-        }
-    }
-
-    fn attach(&mut self, id: ConnId, session: u32, connect: &Connect<'_>, keep_alive_s: u16) {
+    fn attach(&mut self, id: ConnId, session: u32, connect: &Connect<'_>, terms: Terms, keep_alive_s: u16) {
         let properties = &connect.properties;
         let Some(conn) = self.connections.get_mut(id) else { return };
         conn.state = State::Connected;
         conn.session = session;
+        conn.terms = terms;
+        conn.refused_publish_flags = refused_publish_flags(terms);
         // [MQTT-3.3.4-9]
         conn.window = self.limits.max_inflight.min(properties.receive_maximum.unwrap_or(u16::MAX));
         conn.max_packet_bytes = properties.maximum_packet_size.unwrap_or(u32::MAX);
@@ -235,22 +261,34 @@ impl Shard {
             self.connected += 1;
         }
     }
+}
 
-    /// What the client has to know: its identifier if we chose it, and every limit that is not the standard's default.
-    fn connack_properties<'a>(&self, connect: &Connect<'_>, assigned: Option<&'a str>, expiry_s: u32, keep_alive_s: u16) -> Properties<'a> {
-        if !connect.version.is_v5() {
-            return Properties::default();
-        }
-        let limits = &self.limits;
-        Properties {
-            session_expiry: (connect.properties.session_expiry.unwrap_or(0) != expiry_s).then_some(expiry_s),
-            receive_maximum: (limits.receive_maximum != u16::MAX).then_some(limits.receive_maximum),
-            maximum_packet_size: Some(limits.max_packet_bytes),
-            topic_alias_maximum: (limits.topic_alias_maximum > 0).then_some(limits.topic_alias_maximum),
-            assigned_client_id: assigned,
-            // [MQTT-3.1.2-21] [MQTT-3.2.2-21]
-            server_keep_alive: (connect.keep_alive != keep_alive_s).then_some(keep_alive_s),
-            ..Properties::default()
-        }
+/// The keep-alive that holds: the client's, within our limit; 0 for none.
+fn granted_keep_alive(connect: &Connect<'_>, terms: Terms) -> u16 {
+    match (connect.keep_alive, terms.max_keep_alive_s) {
+        (asked, u16::MAX) => asked,
+        (asked, _) if !connect.version.is_v5() => asked,
+        (0, maximum) => maximum,
+        (asked, maximum) => asked.min(maximum),
+    }
+}
+
+/// What the client has to know: its identifier if we chose it, and every limit that is not the standard's default.
+fn connack_properties<'a>(
+    connect: &Connect<'_>,
+    terms: Terms,
+    assigned: Option<&'a str>,
+    expiry_s: u32,
+    keep_alive_s: u16,
+) -> Properties<'a> {
+    if !connect.version.is_v5() {
+        return Properties::default();
+    }
+    Properties {
+        session_expiry: (connect.properties.session_expiry.unwrap_or(0) != expiry_s).then_some(expiry_s),
+        assigned_client_id: assigned,
+        // [MQTT-3.1.2-21] [MQTT-3.2.2-21]
+        server_keep_alive: (connect.keep_alive != keep_alive_s).then_some(keep_alive_s),
+        ..announce(terms)
     }
 }

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::acks::PendingAcks;
-use super::fetch::OpenFetches;
+use super::authenticate::Authentication;
+use super::fetch::Fetches;
 use super::ids::ConnId;
 use super::outbox::OutBatch;
+use super::rate::Rate;
 use super::wheel::TimerId;
+use crate::config::Terms;
 use crate::mqtt::Version;
 
 /// No session.
@@ -18,12 +21,30 @@ pub const NONE: u32 = u32::MAX;
 pub enum State {
     /// No CONNECT yet: nothing is trusted, nearly nothing allocated.
     Opened,
+    /// CONNECT waits for the client to prove who it is.
+    Authenticating,
     /// CONNECT accepted.
     Connected,
     /// On its way to its home shard; received bytes are only kept.
     Moving,
     /// Nothing is read any more; what is in the outbox still leaves.
     Closing,
+}
+
+/// Why a connection is not read from, if it is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paused {
+    /// 3.x: too many of its publishes wait for their acknowledgement.
+    pub for_acks: bool,
+    /// It sent more than it may in this time.
+    pub by_rate: bool,
+}
+
+impl Paused {
+    #[inline]
+    pub fn any(self) -> bool {
+        self.for_acks | self.by_rate
+    }
 }
 
 /// A connection. The first fields are those that a delivery touches.
@@ -42,24 +63,33 @@ pub struct Connection {
     pub window: u16,
     pub state: State,
     pub version: Version,
+    /// What the client was granted.
+    pub terms: Terms,
     /// Stands in the shard's list of connections with output.
     pub dirty: bool,
-    /// Reading is switched off until something is settled.
-    pub paused: bool,
+    pub paused: Paused,
+    /// Flags in the first byte of a PUBLISH that the terms do not allow.
+    pub refused_publish_flags: u8,
     /// The client wants reason strings and user properties (Request Problem Information).
     pub problem_info: bool,
     /// Subscriptions that wait for retained messages.
-    pub fetches: Option<Box<OpenFetches>>,
+    pub fetches: Option<Box<Fetches>>,
     /// Keep-alive times one and a half, ms; 0 without.
     pub patience_ms: u32,
     pub last_seen: u64,
     pub timer: Option<TimerId>,
     /// The beginning of a packet whose end has not come.
     pub partial: Vec<u8>,
+    /// Bytes of `partial` that the shard's memory budget already knows of.
+    pub partial_accounted: u32,
     pub acks: Option<Box<PendingAcks>>,
     /// Topics by alias, as the client set them.
     pub aliases: Vec<Option<Rc<str>>>,
     pub origin: Option<Box<Origin>>,
+    /// Where it has an authentication method.
+    pub authentication: Option<Box<Authentication>>,
+    /// Where rates are limited.
+    pub rate: Option<Box<Rate>>,
 }
 
 /// Where a connection comes from.
@@ -70,7 +100,7 @@ pub struct Origin {
 }
 
 impl Connection {
-    pub fn new(generation: u32, origin: Origin, now: u64) -> Connection {
+    pub fn new(generation: u32, origin: Origin, terms: Terms, now: u64) -> Connection {
         Connection {
             out: OutBatch::default(),
             in_driver: 0,
@@ -81,17 +111,22 @@ impl Connection {
             window: 0,
             state: State::Opened,
             version: Version::V311,
+            terms,
             dirty: false,
-            paused: false,
+            paused: Paused::default(),
+            refused_publish_flags: 0,
             problem_info: true,
             fetches: None,
             patience_ms: 0,
             last_seen: now,
             timer: None,
             partial: Vec::new(),
+            partial_accounted: 0,
             acks: None,
             aliases: Vec::new(),
             origin: Some(Box::new(origin)),
+            authentication: None,
+            rate: None,
         }
     }
 
@@ -110,9 +145,9 @@ pub struct Connections {
 }
 
 impl Connections {
-    pub fn open(&mut self, origin: Origin, now: u64) -> ConnId {
+    pub fn open(&mut self, origin: Origin, terms: Terms, now: u64) -> ConnId {
         self.generation = self.generation.wrapping_add(1);
-        let slot = self.slots.insert(Connection::new(self.generation, origin, now)) as u32;
+        let slot = self.slots.insert(Connection::new(self.generation, origin, terms, now)) as u32;
         ConnId { slot, generation: self.generation }
     }
 

@@ -1,6 +1,7 @@
 //! A message to one session: sent at once, queued, held, or dropped with a reason; and the acknowledgements of the subscriber.
 
 use super::acks::TicketId;
+use super::budget::Pressure;
 use super::connection::{NONE, State};
 use super::ids::ConnId;
 use super::message::{Delivery, Incoming, Transmission, remaining_s};
@@ -38,26 +39,38 @@ impl Shard {
         self.counters.publishes_sent[0] += 1;
     }
 
-    /// Any QoS, for a message that is owned already.
-    pub(super) fn deliver(&mut self, session: u32, delivery: Delivery, job: Option<&mut Job>) -> ReasonCode {
-        if delivery.qos != QoS::AtMostOnce {
-            return self.deliver_acknowledged(session, delivery, job);
+    /// A retained message that was fetched for a session: it had its room when it was asked for, and is not lost to what came live meanwhile.
+    pub(super) fn deliver_fetched(&mut self, index: u32, delivery: Delivery) {
+        if delivery.qos == QoS::AtMostOnce {
+            self.deliver_at_most_once(index, &delivery.message.as_incoming(), delivery.retain, &delivery.subscription_ids);
+        } else if let Some(delivery) = self.start_at_once(index, delivery, false)
+            && let Some(session) = self.sessions.get_mut(index)
+        {
+            session.outgoing().enqueue(delivery);
         }
-        self.deliver_at_most_once(session, &delivery.message.as_incoming(), delivery.retain, &delivery.subscription_ids);
-        ReasonCode::SUCCESS
+    }
+
+    /// Sends a QoS 1 or 2 message if memory is not short, nothing waits before it and the window is open; gives it back otherwise.
+    fn start_at_once(&mut self, index: u32, delivery: Delivery, memory_short: bool) -> Option<Delivery> {
+        let session = self.sessions.get_mut(index)?;
+        let slot = session.connection;
+        if memory_short || session.outgoing().queued() > 0 || slot == NONE || !self.may_start(index, slot) {
+            return Some(delivery);
+        }
+        self.start(index, slot, delivery);
+        None
     }
 
     /// QoS 1 and 2: sent if the window is open, else queued. An error says that the queue is full and the message was not taken.
     pub(super) fn deliver_acknowledged(&mut self, index: u32, delivery: Delivery, job: Option<&mut Job>) -> ReasonCode {
-        let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
-        let slot = session.connection;
-        if session.outgoing().queued() == 0 && slot != NONE && self.may_start(index, slot) {
-            self.start(index, slot, delivery);
-            return ReasonCode::SUCCESS;
-        }
+        let memory_short = self.pressure >= Pressure::RefuseMessages;
+        let delivery = match self.start_at_once(index, delivery, memory_short) {
+            Some(delivery) => delivery,
+            None => return ReasonCode::SUCCESS,
+        };
         let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
         let outgoing = session.outgoing();
-        if queue_has_room(&self.limits, outgoing, &delivery) {
+        if !memory_short && queue_has_room(&self.limits, outgoing, &delivery) {
             outgoing.enqueue(delivery);
             return ReasonCode::SUCCESS;
         }
@@ -81,6 +94,9 @@ impl Shard {
     fn drop_oldest(&mut self, index: u32, delivery: Delivery) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let outgoing = session.outgoing();
+        if self.pressure >= Pressure::RefuseMessages && outgoing.dequeue().is_some() {
+            self.counters.count_dropped(DropReason::QueueBytesFull, 1);
+        }
         while !queue_has_room(&self.limits, outgoing, &delivery) && outgoing.dequeue().is_some() {
             self.counters.count_dropped(DropReason::QueueFull, 1);
         }
@@ -222,8 +238,10 @@ impl Shard {
     }
 }
 
+/// Whether a message may join the queue. Behind one that is held, none does: it would overtake it [MQTT-4.6.0-5].
 fn queue_has_room(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
-    outgoing.queued() < limits.max_queued_messages as usize
+    outgoing.held() == 0
+        && outgoing.queued() < limits.max_queued_messages as usize
         && (outgoing.queued() == 0 || outgoing.queued_bytes() + u64::from(delivery.message.bytes()) <= u64::from(limits.max_queued_bytes))
 }
 

@@ -6,7 +6,7 @@ use super::message::NEVER;
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
 use crate::metrics::{CloseCause, DropReason};
-use crate::mqtt::{Auth, DecodeError, Disconnect, Properties, ReasonCode, encode};
+use crate::mqtt::{DecodeError, Disconnect, Properties, ReasonCode, encode};
 
 /// Whether the will is to be sent when a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +36,6 @@ impl Shard {
         self.command(Command::Close { conn: id, after_send: true });
     }
 
-    pub(super) fn on_auth(&mut self, id: ConnId, _packet: &Auth<'_>) {
-        // Only a client that connected with an authentication method may send AUTH [MQTT-4.12.0-6], and none is offered.
-        self.refuse(id, DecodeError::protocol("AUTH without an authentication method"));
-    }
-
     /// Ends a connection from our side: a 5.0 client is told the reason, then the socket is closed.
     pub(super) fn disconnect(&mut self, id: ConnId, reason: ReasonCode, will: Will) {
         let Some(conn) = self.connections.get(id) else { return };
@@ -66,8 +61,10 @@ impl Shard {
         let Some(conn) = self.connections.get_mut(id) else { return };
         conn.state = State::Closing;
         conn.partial = Vec::new();
+        self.partial_bytes = self.partial_bytes.saturating_sub(u64::from(std::mem::take(&mut conn.partial_accounted)));
         conn.acks = None;
         conn.aliases = Vec::new();
+        conn.authentication = None;
         let session = std::mem::replace(&mut conn.session, NONE);
         if let Some(timer) = conn.timer.take() {
             self.wheel.cancel(timer);

@@ -1,155 +1,225 @@
 //! Retained messages on their way to a new subscription: the subscriber's shard pulls them slice by slice from the shards that own them, as fast as the
-//! client takes them. So a wildcard over a million retained messages neither holds up a turn nor fills memory.
+//! client takes them. So a wildcard over a million retained messages neither holds up a turn nor fills memory, and none is lost for want of room: what is
+//! asked for has its room, and a connection asks for a few slices at a time, whatever the number of its subscriptions.
 //!
-//! A live message may overtake the retained one of the same topic, because they come from different shards. Topics that were delivered live while a
-//! fetch is open are remembered, and their retained message, which is older, is left out.
+//! A live message may overtake the retained one of the same topic, because they come from different shards. Topics that were delivered live since the
+//! SUBSCRIBE are remembered while it is fetched for, and their retained message, which is older or the same, is left out.
 
-use hashbrown::HashSet;
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
 
 use super::ids::{ConnId, ShardId, ShardSet};
 use super::message::{Delivery, Incoming, SubscriptionIds};
 use super::peer::{Batch, PeerMessage, PeerOptions, PeerPublish};
 use super::retained::Cursor;
-use super::session::{FixedHasher, delivered_qos, owner_of};
+use super::session::{FixedHasher, Subscription, delivered_qos, owner_of};
 use super::shard::Shard;
 use super::topics::{Subscriber, is_wildcard};
 use crate::metrics::DropReason;
 
 /// Retained messages in one slice.
 const SLICE: u32 = 64;
-/// A client that has less than this unsent gets the next slice.
+/// Bytes after which a slice ends; its last message may be of any size.
+const SLICE_BYTES: usize = 64 * 1024;
+/// Subscriptions of one connection that are read for at the same time.
+const READING: usize = 4;
+/// A client that has less than this unsent, and less than a slice queued, gets the next slice.
 const ROOM_BYTES: usize = 256 * 1024;
-/// Fetches that one connection may have open.
+/// Subscriptions of one connection that may wait for retained messages.
 pub(super) const MAX_FETCHES: usize = 100_000;
 
-/// One subscription that waits for retained messages.
+/// A subscription whose turn has not come.
 #[derive(Debug)]
-pub struct Fetch {
-    conn: ConnId,
+struct Waiting {
+    id: u64,
+    filter: Box<str>,
+    subscriber: Subscriber,
+}
+
+/// A subscription that is read for.
+#[derive(Debug)]
+struct Reading {
+    id: u64,
     filter: Box<str>,
     subscriber: Subscriber,
     /// Shards that have more.
     open: ShardSet,
     /// Shards that were asked and have not finished their answer.
     asked: ShardSet,
-    /// Topics that were delivered live since.
-    seen: HashSet<u64, FixedHasher>,
+    /// What each of them was asked for at most.
+    max: u32,
 }
 
-/// The fetches of one connection.
+/// The subscriptions of one connection that wait for retained messages.
 #[derive(Debug)]
-pub struct OpenFetches {
-    ids: HashSet<u32, FixedHasher>,
-    /// One of them waits for the client to take what it has been sent.
-    stalled: bool,
+pub struct Fetches {
+    waiting: VecDeque<Waiting>,
+    reading: Vec<Reading>,
+    /// The last fetch whose SUBACK has left: those behind it may not begin.
+    released: u64,
+    /// Topics that were delivered live, and the last fetch that was known then.
+    live: HashMap<u64, u64, FixedHasher>,
 }
 
-impl Default for OpenFetches {
-    fn default() -> OpenFetches {
-        OpenFetches { ids: HashSet::with_hasher(FixedHasher::default()), stalled: false }
+impl Fetches {
+    fn new() -> Fetches {
+        Fetches { waiting: VecDeque::new(), reading: Vec::new(), released: 0, live: HashMap::with_hasher(FixedHasher::default()) }
     }
-}
 
-impl OpenFetches {
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.waiting.len() + self.reading.len()
+    }
+
+    /// Messages that were asked for and have not come.
+    fn promised(&self) -> u32 {
+        self.reading.iter().map(|reading| reading.asked.len() * reading.max).sum()
+    }
+
+    /// Whether a live message of the topic has gone before what this fetch brings.
+    fn overtaken(&self, id: u64, fingerprint: u64) -> bool {
+        self.live.get(&fingerprint).is_some_and(|&last| id <= last)
     }
 }
 
 impl Shard {
-    /// Begins to fetch the retained messages of a filter for a connection [MQTT-3.3.1-6] [MQTT-3.8.4-4].
-    pub(super) fn start_fetch(&mut self, conn: ConnId, filter: &str, subscriber: Subscriber) {
-        let mut open = ShardSet::default();
-        if is_wildcard(filter) {
-            (0..self.shards).for_each(|shard| open.insert(ShardId(shard)));
-        } else {
-            let owner = owner_of(filter, self.shards);
-            if owner == self.id {
-                return self.deliver_own_retained(filter, subscriber);
-            }
-            open.insert(owner);
-        }
-        let id = self.next_fetch;
-        self.next_fetch = self.next_fetch.wrapping_add(1);
-        let Some(connection) = self.connections.get_mut(conn) else { return };
-        connection.fetches.get_or_insert_with(Box::default).ids.insert(id);
-        let seen = HashSet::with_hasher(FixedHasher::default());
-        self.fetching.insert(id, Fetch { conn, filter: filter.into(), subscriber, open, asked: ShardSet::default(), seen });
-        self.continue_fetch(id);
+    /// Notes that a subscription is to get the retained messages of its filter, once its SUBACK has left [MQTT-3.3.1-6] [MQTT-3.8.4-4].
+    pub(super) fn add_fetch(&mut self, conn: ConnId, filter: &str, subscriber: Subscriber) {
+        let Some(conn) = self.connections.get_mut(conn) else { return };
+        self.last_fetch += 1;
+        let waiting = Waiting { id: self.last_fetch, filter: filter.into(), subscriber };
+        conn.fetches.get_or_insert_with(|| Box::new(Fetches::new())).waiting.push_back(waiting);
     }
 
-    /// The retained message of one topic that this shard owns: no way to go.
-    fn deliver_own_retained(&mut self, topic: &str, subscriber: Subscriber) {
-        let now = self.now;
-        if let Some(message) = self.retained.get(topic).filter(|message| message.expires_at > now).cloned() {
-            self.deliver_retained(&message.as_incoming(), subscriber);
-        }
+    /// The SUBACK for everything up to this fetch has left.
+    pub(super) fn release_fetches(&mut self, slot: u32, up_to: u64) {
+        let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) else { return };
+        fetches.released = up_to;
+        self.continue_fetches(slot);
     }
 
     /// Asks for more where the client has room for it.
-    fn continue_fetch(&mut self, id: u32) {
-        let Some(fetch) = self.fetching.get_mut(&id) else { return };
-        let Some(conn) = self.connections.get_mut(fetch.conn) else { return };
-        let queued = self.sessions.get(conn.session).and_then(|session| session.outgoing.as_ref()).map_or(0, |outgoing| outgoing.queued());
-        let room = self.limits.max_queued_messages.saturating_sub(queued as u32).min(SLICE);
-        if conn.unsent() > ROOM_BYTES || queued > SLICE as usize || room == 0 {
-            if let Some(fetches) = &mut conn.fetches {
-                fetches.stalled = true;
+    pub(super) fn continue_fetches(&mut self, slot: u32) {
+        while let Some(room) = self.room_for_fetches(slot) {
+            let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) else { return };
+            if let Some(reading) = fetches.reading.iter_mut().find(|reading| reading.asked.is_empty()) {
+                reading.asked = reading.open;
+                reading.max = (room / reading.open.len().max(1)).clamp(1, SLICE);
+                for shard in reading.open.iter() {
+                    let request = PeerMessage::RetainedRead { fetch: reading.id, filter: reading.filter.clone(), max: reading.max };
+                    self.peers.to(shard).messages.push(request);
+                }
+                continue;
             }
-            return;
+            let may_begin = fetches.reading.len() < READING && fetches.waiting.front().is_some_and(|next| next.id <= fetches.released);
+            let next = if may_begin { fetches.waiting.pop_front() } else { None };
+            let Some(next) = next else { break };
+            self.begin_fetch(slot, next);
         }
-        for shard in fetch.open.iter().filter(|&shard| !fetch.asked.contains(shard)) {
-            let request = PeerMessage::RetainedRead { fetch: id, filter: fetch.filter.clone(), max: room };
-            self.peers.to(shard).messages.push(request);
-        }
-        fetch.asked = fetch.open;
+        self.forget_fetches_if_done(slot);
     }
 
-    /// The client has taken something: fetches that waited for it go on.
-    pub(super) fn continue_fetches(&mut self, slot: u32) {
-        let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) else { return };
-        if !std::mem::take(&mut fetches.stalled) {
+    /// How many messages may be asked for now; `None` if none, or nobody waits.
+    fn room_for_fetches(&self, slot: u32) -> Option<u32> {
+        let conn = self.connections.slot(slot)?;
+        let fetches = conn.fetches.as_ref()?;
+        let queued = self.sessions.get(conn.session)?.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued() as u32);
+        let room = self.limits.max_queued_messages.saturating_sub(queued + fetches.promised());
+        (conn.unsent() <= ROOM_BYTES && queued <= SLICE && room > 0).then_some(room)
+    }
+
+    fn begin_fetch(&mut self, slot: u32, next: Waiting) {
+        let Waiting { id, filter, subscriber } = next;
+        if !self.is_subscribed(subscriber.session, &filter) {
+            // Unsubscribed meanwhile [MQTT-3.10.4-2].
             return;
         }
-        let ids: Vec<u32> = fetches.ids.iter().copied().collect();
-        for id in ids {
-            self.continue_fetch(id);
+        let mut open = ShardSet::default();
+        if is_wildcard(&filter) {
+            (0..self.shards).for_each(|shard| open.insert(ShardId(shard)));
+        } else {
+            let owner = owner_of(&filter, self.shards);
+            if owner == self.id {
+                return self.deliver_own_retained(slot, id, &filter, subscriber);
+            }
+            open.insert(owner);
+        }
+        let Some(conn) = self.connections.slot_mut(slot) else { return };
+        self.fetching.insert(id, ConnId { slot, generation: conn.generation });
+        if let Some(fetches) = &mut conn.fetches {
+            fetches.reading.push(Reading { id, filter, subscriber, open, asked: ShardSet::default(), max: 0 });
+        }
+    }
+
+    fn is_subscribed(&self, session: u32, filter: &str) -> bool {
+        let Some(filter) = self.topics.find(filter) else { return false };
+        self.sessions.get(session).is_some_and(|session| session.subscriptions.contains(&Subscription::Filter(filter)))
+    }
+
+    /// The retained message of one topic that this shard owns: no way to go.
+    fn deliver_own_retained(&mut self, slot: u32, id: u64, topic: &str, subscriber: Subscriber) {
+        let now = self.now;
+        let Some(message) = self.retained.get(topic).filter(|message| message.expires_at > now).cloned() else { return };
+        let fingerprint = self.topics.fingerprint(topic);
+        let fetches = self.connections.slot(slot).and_then(|conn| conn.fetches.as_ref());
+        if fetches.is_some_and(|fetches| !fetches.overtaken(id, fingerprint)) {
+            self.deliver_retained(&message.as_incoming(), subscriber);
         }
     }
 
     /// Forgets the fetches of a connection that ends.
     pub(super) fn cancel_fetches(&mut self, slot: u32) {
         let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.take()) else { return };
-        for id in fetches.ids {
-            let Some(fetch) = self.fetching.remove(&id) else { continue };
-            for shard in fetch.open.iter() {
-                self.peers.to(shard).messages.push(PeerMessage::RetainedCancel { fetch: id });
-            }
+        fetches.reading.iter().for_each(|reading| self.cancel_reading(reading));
+    }
+
+    /// The client has unsubscribed: nothing more is read for this filter. (One that waits finds out when its turn comes.)
+    pub(super) fn cancel_fetch(&mut self, slot: u32, filter: &str) {
+        let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) else { return };
+        let cancelled: Vec<Reading> = fetches.reading.extract_if(.., |reading| *reading.filter == *filter).collect();
+        cancelled.iter().for_each(|reading| self.cancel_reading(reading));
+        if !cancelled.is_empty() {
+            self.continue_fetches(slot);
+        }
+    }
+
+    fn cancel_reading(&mut self, reading: &Reading) {
+        self.fetching.remove(&reading.id);
+        for shard in reading.open.iter() {
+            self.peers.to(shard).messages.push(PeerMessage::RetainedCancel { fetch: reading.id });
+        }
+    }
+
+    fn forget_fetches_if_done(&mut self, slot: u32) {
+        if let Some(conn) = self.connections.slot_mut(slot)
+            && conn.fetches.as_ref().is_some_and(|fetches| fetches.len() == 0)
+        {
+            conn.fetches = None;
         }
     }
 
     /// A message that was published with RETAIN reached a client live: what its fetches still bring for the topic is older.
     pub(super) fn note_live_retained(&mut self, session: u32, topic: &str) {
         let Some(slot) = self.sessions.get(session).map(|session| session.connection) else { return };
-        let Some(fetches) = self.connections.slot(slot).and_then(|conn| conn.fetches.as_ref()) else { return };
-        let fingerprint = self.topics.fingerprint(topic);
-        for id in &fetches.ids {
-            if let Some(fetch) = self.fetching.get_mut(id) {
-                fetch.seen.insert(fingerprint);
-            }
+        let last = self.last_fetch;
+        if let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) {
+            fetches.live.insert(self.topics.fingerprint(topic), last);
         }
     }
 
     /// Another shard (or this one) asks for the next slice of what this shard owns.
-    pub(super) fn on_retained_read(&mut self, from: ShardId, fetch: u32, filter: &str, max: u32) {
+    pub(super) fn on_retained_read(&mut self, from: ShardId, fetch: u64, filter: &str, max: u32) {
         let mut cursor = self.cursors.remove(&(from, fetch)).unwrap_or_else(|| Cursor::new(filter));
         let batch = self.peers.to(from);
         let now = self.now;
+        let mut bytes = 0;
         let done = self.retained.next_batch(&mut cursor, max as usize, |_, message| {
             if message.expires_at > now {
                 let copy = batch.copy(&message.as_incoming(), PeerOptions::default(), &[]);
                 batch.messages.push(PeerMessage::RetainedItem { fetch, message: copy });
+                bytes += message.bytes() as usize;
             }
+            bytes < SLICE_BYTES
         });
         batch.messages.push(PeerMessage::RetainedSlice { fetch, done });
         if !done {
@@ -158,46 +228,50 @@ impl Shard {
     }
 
     /// A retained message for a connection of this shard.
-    pub(super) fn on_retained_item(&mut self, fetch: u32, publish: &PeerPublish, batch: &Batch) {
+    pub(super) fn on_retained_item(&mut self, fetch: u64, publish: &PeerPublish, batch: &Batch) {
         let incoming = batch.view(publish);
-        let Some(fetch) = self.fetching.get(&fetch) else { return };
-        if !fetch.seen.contains(&self.topics.fingerprint(incoming.topic)) {
-            self.deliver_retained(&incoming, fetch.subscriber);
+        let fingerprint = self.topics.fingerprint(incoming.topic);
+        let Some(fetches) = self.fetches_with(fetch) else { return };
+        let Some(reading) = fetches.reading.iter().find(|reading| reading.id == fetch) else { return };
+        let subscriber = reading.subscriber;
+        if !fetches.overtaken(fetch, fingerprint) {
+            self.deliver_retained(&incoming, subscriber);
         }
+    }
+
+    fn fetches_with(&mut self, fetch: u64) -> Option<&mut Fetches> {
+        let conn = *self.fetching.get(&fetch)?;
+        self.connections.get_mut(conn)?.fetches.as_deref_mut()
     }
 
     /// A retained message that is sent because of a SUBSCRIBE carries RETAIN [MQTT-3.3.1-8].
     fn deliver_retained(&mut self, incoming: &Incoming<'_>, subscriber: Subscriber) {
+        if incoming.expires_at <= self.now {
+            // It ended on the way from its shard [MQTT-3.3.2-5].
+            return self.counters.count_dropped(DropReason::Expired, 1);
+        }
         let mut subscription_ids = SubscriptionIds::new();
         if subscriber.subscription_id != 0 {
             subscription_ids.push(subscriber.subscription_id);
         }
         let qos = delivered_qos(incoming.qos, subscriber.options.qos());
-        let delivery = Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids };
-        if self.deliver(subscriber.session, delivery, None).is_error() {
-            self.counters.count_dropped(DropReason::QueueFull, 1);
-        }
+        self.deliver_fetched(subscriber.session, Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids });
     }
 
     /// A shard has answered.
-    pub(super) fn on_retained_slice(&mut self, from: ShardId, id: u32, done: bool) {
-        let Some(fetch) = self.fetching.get_mut(&id) else { return };
-        fetch.asked.remove(from);
+    pub(super) fn on_retained_slice(&mut self, from: ShardId, id: u64, done: bool) {
+        let Some(&conn) = self.fetching.get(&id) else { return };
+        let Some(fetches) = self.fetches_with(id) else { return };
+        let Some(index) = fetches.reading.iter().position(|reading| reading.id == id) else { return };
+        let reading = &mut fetches.reading[index];
+        reading.asked.remove(from);
         if done {
-            fetch.open.remove(from);
+            reading.open.remove(from);
         }
-        if !fetch.open.is_empty() {
-            return self.continue_fetch(id);
+        if reading.open.is_empty() {
+            fetches.reading.swap_remove(index);
+            self.fetching.remove(&id);
         }
-        let conn = fetch.conn;
-        self.fetching.remove(&id);
-        if let Some(conn) = self.connections.get_mut(conn)
-            && let Some(fetches) = &mut conn.fetches
-        {
-            fetches.ids.remove(&id);
-            if fetches.ids.is_empty() {
-                conn.fetches = None;
-            }
-        }
+        self.continue_fetches(conn.slot);
     }
 }

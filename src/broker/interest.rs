@@ -11,21 +11,22 @@ use smallvec::SmallVec;
 use super::ids::{ConnId, ShardId};
 use super::peer::PeerMessage;
 use super::shard::Shard;
-use super::topics::{InterestChange, Subscriber};
+use super::topics::InterestChange;
 
-/// A SUBACK that waits, and the retained messages to be fetched after it.
+/// A SUBACK that waits.
 #[derive(Debug)]
 pub struct WaitingSuback {
     number: u64,
     pub conn: ConnId,
     pub packet_id: u16,
     pub codes: SmallVec<[u8; 8]>,
-    pub fetches: Vec<(Box<str>, Subscriber)>,
+    /// The retained messages up to this fetch follow it.
+    pub last_fetch: u64,
 }
 
 impl WaitingSuback {
     pub fn new(conn: ConnId, packet_id: u16) -> WaitingSuback {
-        WaitingSuback { number: 0, conn, packet_id, codes: SmallVec::new(), fetches: Vec::new() }
+        WaitingSuback { number: 0, conn, packet_id, codes: SmallVec::new(), last_fetch: 0 }
     }
 }
 

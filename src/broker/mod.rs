@@ -4,16 +4,22 @@
 //!
 //! ```text
 //! receive     bytes in, cut into packets        connect, disconnect   the life of a connection and of a session
+//! admission   who is let in, on what terms      authenticate, auth    proving who one is
 //! publish     from a client, and its acks       subscribe, interest   filters, here and on the other shards
 //! route, run  to everyone who wants it          retain, fetch         retained messages: the store, and reading it
 //! deliver     to one session                    timers, sys           what happens by itself
-//! batch       from another shard                 inspect              what is held
+//! batch       from another shard                rate                  slowing a client down
+//! inspect     what is held
 //! ```
 //!
 //! The rest are the parts of its state: connections, sessions, outgoing messages, acknowledgements, topics, retained messages, timers, output.
 
 mod acks;
+mod admission;
+pub mod auth;
+mod authenticate;
 mod batch;
+mod budget;
 mod connect;
 mod connection;
 mod deliver;
@@ -28,6 +34,7 @@ pub mod outbox;
 mod outgoing;
 mod peer;
 mod publish;
+mod rate;
 mod receive;
 mod retain;
 pub mod retained;
@@ -41,6 +48,7 @@ mod timers;
 pub mod topics;
 pub mod wheel;
 
+pub use admission::Admission;
 pub use connection::Origin;
 pub use ids::{ConnId, MAX_SHARDS, ShardId};
 pub use inspect::Holdings;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::acks::TicketId;
+use super::budget::HeldBytes;
 use super::message::Delivery;
 use crate::mqtt::QoS;
 
@@ -34,7 +35,7 @@ pub struct Held {
 }
 
 /// Window, queue and held messages of one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outgoing {
     window: VecDeque<InFlight>,
     /// Packet identifier of the window's front.
@@ -48,6 +49,15 @@ pub struct Outgoing {
     queue: VecDeque<Delivery>,
     queued_bytes: u64,
     held: VecDeque<Held>,
+    /// Bytes of all messages here, and the shard's sum that they are part of.
+    bytes: u64,
+    total: HeldBytes,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.total.subtract(self.bytes);
+    }
 }
 
 /// Identifiers run from 1 to 65,535.
@@ -58,6 +68,34 @@ fn id_after(id: u16, steps: usize) -> u16 {
 }
 
 impl Outgoing {
+    /// Nothing under way yet; what will be is added to `total`.
+    pub fn new(total: HeldBytes) -> Outgoing {
+        Outgoing {
+            window: VecDeque::new(),
+            front_id: 0,
+            unfinished: 0,
+            resend_at: 0,
+            under_way: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            held: VecDeque::new(),
+            bytes: 0,
+            total,
+        }
+    }
+
+    fn count_in(&mut self, delivery: &Delivery) {
+        let bytes = u64::from(delivery.message.bytes());
+        self.bytes += bytes;
+        self.total.add(bytes);
+    }
+
+    fn count_out(&mut self, delivery: &Delivery) {
+        let bytes = u64::from(delivery.message.bytes());
+        self.bytes -= bytes;
+        self.total.subtract(bytes);
+    }
+
     /// Messages in flight.
     pub fn in_flight(&self) -> u32 {
         self.unfinished
@@ -94,6 +132,7 @@ impl Outgoing {
 
     /// Takes a message into the window under [`Outgoing::next_id`]. The caller has seen that the window is open.
     pub fn start(&mut self, delivery: Delivery) {
+        self.count_in(&delivery);
         self.front_id = self.front_id.max(1);
         self.window.push_back(InFlight { stage: Stage::Published(delivery) });
         self.resend_at = self.window.len();
@@ -115,7 +154,9 @@ impl Outgoing {
         if matches!(self.window[index].stage, Stage::Done) || !expected(&self.window[index].stage) {
             return false;
         }
-        self.window[index].stage = Stage::Done;
+        if let Stage::Published(delivery) = std::mem::replace(&mut self.window[index].stage, Stage::Done) {
+            self.count_out(&delivery);
+        }
         self.unfinished -= 1;
         if index < self.resend_at {
             self.under_way -= 1;
@@ -131,11 +172,13 @@ impl Outgoing {
     /// PUBREC: forgets the message and waits for PUBCOMP. Returns whether the identifier is of a QoS 2 message in flight.
     pub fn release(&mut self, packet_id: u16) -> bool {
         let Some(index) = self.index(packet_id) else { return false };
-        let stage = &mut self.window[index].stage;
-        match stage {
-            Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce => *stage = Stage::Released,
-            Stage::Released => {}
+        match &self.window[index].stage {
+            Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce => {}
+            Stage::Released => return true,
             _ => return false,
+        }
+        if let Stage::Published(delivery) = std::mem::replace(&mut self.window[index].stage, Stage::Released) {
+            self.count_out(&delivery);
         }
         true
     }
@@ -162,6 +205,7 @@ impl Outgoing {
 
     /// Puts a message behind those that wait.
     pub fn enqueue(&mut self, delivery: Delivery) {
+        self.count_in(&delivery);
         self.queued_bytes += u64::from(delivery.message.bytes());
         self.queue.push_back(delivery);
     }
@@ -170,16 +214,20 @@ impl Outgoing {
     pub fn dequeue(&mut self) -> Option<Delivery> {
         let delivery = self.queue.pop_front()?;
         self.queued_bytes -= u64::from(delivery.message.bytes());
+        self.count_out(&delivery);
         Some(delivery)
     }
 
     /// Lets a message wait outside the queue, with its publisher's acknowledgement.
     pub fn hold(&mut self, held: Held) {
+        self.count_in(&held.delivery);
         self.held.push_back(held);
     }
 
     /// The message that was held longest.
     pub fn take_held(&mut self) -> Option<Held> {
-        self.held.pop_front()
+        let held = self.held.pop_front()?;
+        self.count_out(&held.delivery);
+        Some(held)
     }
 }

@@ -66,23 +66,23 @@ pub enum PeerMessage {
     },
     /// Give me the next retained messages that match (the first time: from the beginning).
     RetainedRead {
-        fetch: u32,
+        fetch: u64,
         filter: Box<str>,
         max: u32,
     },
     /// A retained message for a fetch.
     RetainedItem {
-        fetch: u32,
+        fetch: u64,
         message: PeerPublish,
     },
     /// The end of one answer to `RetainedRead`.
     RetainedSlice {
-        fetch: u32,
+        fetch: u64,
         done: bool,
     },
     /// Nobody waits for the rest.
     RetainedCancel {
-        fetch: u32,
+        fetch: u64,
     },
     /// Counters of a shard, for `$SYS`.
     Snapshot(Box<Snapshot>),

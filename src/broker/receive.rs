@@ -8,6 +8,7 @@ use super::disconnect::Will;
 use super::ids::ConnId;
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
+use crate::metrics::RefuseReason;
 use crate::mqtt::frame::{self, FixedHeader};
 use crate::mqtt::{DecodeError, Packet, PacketType, ReasonCode, decode, decode_publish};
 
@@ -29,16 +30,20 @@ impl Shard {
                 conn.partial.extend_from_slice(bytes);
                 return false;
             }
-            _ if conn.paused => {
+            _ if conn.paused.any() => {
                 conn.partial.extend_from_slice(bytes);
+                self.charge_rate(id, self.publishes_so_far(), bytes.len());
                 return false;
             }
             _ => {}
         }
+        let publishes_before = self.publishes_so_far();
         self.consume(id, bytes);
         self.finish_run();
         self.check_reader(id);
-        self.connections.get(id).is_none_or(|conn| !conn.paused && conn.state != State::Moving)
+        self.account_partial(id);
+        self.charge_rate(id, publishes_before, bytes.len());
+        self.connections.get(id).is_none_or(|conn| !conn.paused.any() && conn.state != State::Moving)
     }
 
     /// Messages stop at the output limit, but answers do not: a client that only asks and never reads is let go.
@@ -49,13 +54,21 @@ impl Shard {
         }
     }
 
-    /// Goes on with a connection that was paused.
+    /// Goes on with a connection that was paused until its publishes were acknowledged.
     pub(super) fn resume(&mut self, id: ConnId) {
         let Some(conn) = self.connections.get_mut(id) else { return };
-        if !conn.paused || conn.state != State::Connected {
+        if conn.paused.for_acks && !conn.acks.as_ref().is_some_and(|acks| acks.withheld()) {
+            conn.paused.for_acks = false;
+            self.read_again(id);
+        }
+    }
+
+    /// Reads from a connection again, if nothing speaks against it any more.
+    pub(super) fn read_again(&mut self, id: ConnId) {
+        let Some(conn) = self.connections.get_mut(id) else { return };
+        if conn.paused.any() || conn.state != State::Connected {
             return;
         }
-        conn.paused = false;
         conn.last_seen = self.now;
         if let Some(timer) = conn.timer.take() {
             self.wheel.cancel(timer);
@@ -64,9 +77,13 @@ impl Shard {
             conn.timer = Some(self.wheel.schedule(self.now + u64::from(conn.patience_ms), TimerKey::Connection(id)));
         }
         let bytes = std::mem::take(&mut conn.partial);
+        let publishes_before = self.publishes_so_far();
         self.consume(id, &bytes);
         self.finish_run();
-        if self.connections.get(id).is_some_and(|conn| !conn.paused) {
+        self.account_partial(id);
+        // The bytes were counted when they came.
+        self.charge_rate(id, publishes_before, 0);
+        if self.connections.get(id).is_some_and(|conn| !conn.paused.any()) {
             self.command(Command::Resume(id));
         }
     }
@@ -86,7 +103,7 @@ impl Shard {
             if matches!(conn.state, State::Closing) {
                 return;
             }
-            if conn.paused || conn.state == State::Moving {
+            if conn.paused.any() || conn.state == State::Moving {
                 conn.partial.extend_from_slice(bytes);
                 return;
             }
@@ -149,13 +166,12 @@ impl Shard {
 
     /// The fixed header at the front of `bytes`, within the limit that holds for this connection now.
     fn header(&self, id: ConnId, bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeError> {
-        let opened = self.connections.get(id).is_some_and(|conn| conn.state == State::Opened);
-        if opened && bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8) {
+        let Some(conn) = self.connections.get(id) else { return Ok(None) };
+        if conn.state == State::Opened && bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8) {
             // The first packet must be CONNECT [MQTT-3.1.0-1].
             return Err(DecodeError::protocol("the first packet is not CONNECT"));
         }
-        let limit = if opened { self.limits.max_connect_packet_bytes } else { self.limits.max_packet_bytes };
-        frame::peek(bytes, limit)
+        frame::peek(bytes, conn.terms.max_packet_bytes)
     }
 
     /// One whole packet.
@@ -164,10 +180,16 @@ impl Shard {
         let body = &packet[header.header_len as usize..];
         let Some(conn) = self.connections.get(id) else { return };
         let version = conn.version;
-        if conn.state == State::Opened {
-            return self.on_connect(id, packet, body);
+        match conn.state {
+            State::Connected => {}
+            State::Opened => return self.on_connect(id, packet, body),
+            State::Authenticating => return self.on_packet_before_connack(id, header, body),
+            State::Moving | State::Closing => return,
         }
         if header.first >> 4 == PacketType::Publish as u8 {
+            if header.first & conn.refused_publish_flags != 0 {
+                return self.refuse_publish(id, header.first);
+            }
             return match decode_publish(version, header.first, body) {
                 Ok(publish) => self.on_publish(id, &publish),
                 Err(error) => self.refuse(id, error),
@@ -177,6 +199,18 @@ impl Shard {
         match decode(version, header.first, body) {
             Ok(packet) => self.on_control(id, &packet),
             Err(error) => self.refuse(id, error),
+        }
+    }
+
+    /// A PUBLISH that the client was told not to send: 5.0 is told again, every client is disconnected [MQTT-3.2.2-11] [MQTT-3.2.2-14].
+    fn refuse_publish(&mut self, id: ConnId, first: u8) {
+        let refused = self.connections.get(id).map_or(0, |conn| conn.refused_publish_flags);
+        if first & refused & 0b0110 != 0 {
+            self.counters.count_refused(RefuseReason::Qos);
+            self.refuse_with(id, ReasonCode::QOS_NOT_SUPPORTED, "PUBLISH with a QoS above the maximum");
+        } else {
+            self.counters.count_refused(RefuseReason::Retain);
+            self.refuse_with(id, ReasonCode::RETAIN_NOT_SUPPORTED, "PUBLISH with RETAIN, which is not available");
         }
     }
 
@@ -210,7 +244,11 @@ impl Shard {
         if let Some(conn) = self.connections.get(id) {
             tracing::debug!(slot = id.slot, peer = ?peer(conn), "protocol error: {error}");
         }
-        self.disconnect(id, error.reason, Will::Publish);
+        match self.connections.get(id).map(|conn| conn.state) {
+            // [MQTT-4.12.0-4]; no DISCONNECT before CONNACK [MQTT-3.14.0-1]
+            Some(State::Authenticating) => self.refuse_connect(id, error.reason),
+            _ => self.disconnect(id, error.reason, Will::Publish),
+        }
     }
 
     /// What to tell a client that breaks a rule which has a reason code of its own.

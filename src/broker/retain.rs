@@ -1,5 +1,6 @@
 //! The retained messages that this shard owns: kept, replaced, deleted.
 
+use super::budget::Pressure;
 use super::message::Incoming;
 use super::shard::Shard;
 use crate::metrics::DropReason;
@@ -19,6 +20,7 @@ impl Shard {
         let bytes = u64::from(message.bytes());
         let known = self.retained.get(incoming.topic).map(|old| u64::from(old.bytes()));
         let full = known.is_none() && self.retained.len() >= self.limits.max_retained_messages as usize
+            || known.is_none() && self.pressure >= Pressure::RefuseMessages
             || self.retained_bytes - known.unwrap_or(0) + bytes > self.limits.max_retained_bytes;
         if full {
             self.counters.count_dropped(DropReason::RetainedLimit, 1);

@@ -52,6 +52,8 @@ pub struct Run {
     remote: ShardSet,
     /// The connection whose packets continue the run if they begin like the first one, and its family; empty `prefix`: none do.
     source: Option<(ConnId, usize)>,
+    /// The largest packet that this connection may send.
+    max_packet_bytes: u32,
     /// What stands between the fixed header and the payload.
     prefix: Vec<u8>,
 }
@@ -117,7 +119,7 @@ impl Shard {
     }
 
     fn continue_run_of(&mut self, family: usize, bytes: &[u8]) -> usize {
-        let limit = self.limits.max_packet_bytes as usize;
+        let limit = self.run.max_packet_bytes as usize;
         let (mut end, mut count, mut largest) = (0, 0_u64, 0);
         while let Some((header, total)) = plain_publish(&bytes[end..]) {
             let next = &bytes[end..];
@@ -162,11 +164,12 @@ impl Shard {
         self.run.topic = topic;
     }
 
-    /// Looks the subscribers up. False where they do not all get the same bytes: then each message goes its own way.
+    /// Looks the subscribers up. False where they do not all get the same bytes.
     fn start_run(&mut self, publisher: u32, source: Option<ConnId>, incoming: &Incoming<'_>) -> bool {
         let mut matches = self.scratch.matches.take().unwrap_or_default();
         let mut targets = self.scratch.targets.take().unwrap_or_default();
         self.topics.matches(incoming.topic, &mut matches);
+        // What comes from another shard was matched there for the other shards and for shared subscriptions; here only the own subscribers count.
         let mut plain = publisher == NONE || matches.groups.is_empty();
         if plain {
             targets.resolve(&self.topics, &matches, publisher);
@@ -181,7 +184,6 @@ impl Shard {
             run.generation = self.topics.generation();
             run.count = 0;
             run.offline = 0;
-            // What comes from another shard was matched there for the others; here only the own subscribers count.
             run.remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
             for family in &mut run.families {
                 family.slots.clear();
@@ -209,7 +211,9 @@ impl Shard {
 
     fn set_source(&mut self, source: Option<ConnId>, topic: &str) {
         let run = &mut self.run;
-        run.source = source.and_then(|id| Some((id, family_of(self.connections.get(id)?.version))));
+        let from = source.and_then(|id| Some((id, self.connections.get(id)?)));
+        run.source = from.map(|(id, conn)| (id, family_of(conn.version)));
+        run.max_packet_bytes = from.map_or(0, |(_, conn)| conn.terms.max_packet_bytes);
         run.prefix.clear();
         if let Some((_, family)) = run.source {
             run.prefix.extend_from_slice(&(topic.len() as u16).to_be_bytes());

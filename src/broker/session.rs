@@ -6,6 +6,7 @@ use hashbrown::{HashMap, HashSet, HashTable};
 use slab::Slab;
 
 use super::acks::TicketId;
+use super::budget::HeldBytes;
 use super::connection::NONE;
 use super::ids::ShardId;
 use super::message::Message;
@@ -96,6 +97,8 @@ pub struct Will {
 #[derive(Debug)]
 pub struct Session {
     pub client_id: Box<str>,
+    /// Who has proven to be its owner; `None` for anybody's session.
+    pub user: Option<Box<str>>,
     pub generation: u32,
     /// Slot of its connection, or [`NONE`].
     pub connection: u32,
@@ -110,6 +113,8 @@ pub struct Session {
     pub will: Option<Box<Will>>,
     pub subscriptions: HashSet<Subscription, FixedHasher>,
     pub outgoing: Option<Box<Outgoing>>,
+    /// What `outgoing` is counted in.
+    held_bytes: HeldBytes,
     /// QoS 2 packet identifiers that the client has not released.
     pub received: Option<Box<ReceivedIds>>,
 }
@@ -117,7 +122,7 @@ pub struct Session {
 impl Session {
     #[inline]
     pub fn outgoing(&mut self) -> &mut Outgoing {
-        self.outgoing.get_or_insert_with(Box::default)
+        self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(self.held_bytes.clone())))
     }
 
     pub fn is_connected(&self) -> bool {
@@ -142,15 +147,17 @@ pub struct Sessions {
     by_client_id: HashTable<u32>,
     hasher: foldhash::quality::FixedState,
     generation: u32,
+    held_bytes: HeldBytes,
 }
 
 impl Sessions {
     /// `seed` keeps clients from choosing identifiers that collide.
-    pub fn new(seed: u64) -> Sessions {
+    pub fn new(seed: u64, held_bytes: HeldBytes) -> Sessions {
         Sessions {
             slots: Slab::new(),
             by_client_id: HashTable::new(),
             hasher: foldhash::quality::FixedState::with_seed(seed),
+            held_bytes,
             generation: 0,
         }
     }
@@ -165,6 +172,7 @@ impl Sessions {
         self.generation = self.generation.wrapping_add(1);
         let index = self.slots.insert(Session {
             client_id: client_id.into(),
+            user: None,
             generation: self.generation,
             connection: NONE,
             version,
@@ -174,6 +182,7 @@ impl Sessions {
             will: None,
             subscriptions: HashSet::with_hasher(FixedHasher::default()),
             outgoing: None,
+            held_bytes: self.held_bytes.clone(),
             received: None,
         }) as u32;
         let (slots, hasher) = (&self.slots, &self.hasher);

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::acks::Tickets;
+use super::admission::{Admission, Entropy};
+use super::budget::{HeldBytes, Pressure};
 use super::connection::{Connections, Origin, State};
-use super::fetch::Fetch;
 use super::ids::{ConnId, ShardId};
 use super::interest::InterestState;
 use super::message::Chunks;
@@ -24,7 +25,7 @@ use super::timers::TimerKey;
 use super::topics::Topics;
 use super::wheel::Wheel;
 use crate::config::Limits;
-use crate::metrics::{CloseCause, Counters};
+use crate::metrics::{CloseCause, Counters, RefuseReason};
 
 /// What a shard must know of its surroundings.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub struct Shard {
     pub(super) id: ShardId,
     pub(super) shards: u16,
     pub(super) limits: Arc<Limits>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) entropy: Entropy,
     /// Milliseconds, as last handed in.
     pub(super) now: u64,
     pub(super) connections: Connections,
@@ -64,10 +67,10 @@ pub struct Shard {
     pub(super) retained: Retained<super::message::Message>,
     pub(super) retained_bytes: u64,
     /// Retained messages that other shards are reading, slice by slice.
-    pub(super) cursors: HashMap<(ShardId, u32), Cursor, FixedHasher>,
-    /// Subscriptions of this shard that wait for retained messages.
-    pub(super) fetching: HashMap<u32, Fetch, FixedHasher>,
-    pub(super) next_fetch: u32,
+    pub(super) cursors: HashMap<(ShardId, u64), Cursor, FixedHasher>,
+    /// Connections of this shard by the fetches that are read for them.
+    pub(super) fetching: HashMap<u64, ConnId, FixedHasher>,
+    pub(super) last_fetch: u64,
     pub(super) tickets: Tickets,
     pub(super) wheel: Wheel<TimerKey>,
     pub(super) peers: Peers,
@@ -77,14 +80,16 @@ pub struct Shard {
     pub(super) chunks: Chunks,
     pub(super) counters: Counters,
     pub(super) sys: SysState,
-    pub(super) assigned_ids: u64,
-    pub(super) seed: u64,
     commands: Vec<Command>,
     /// Slots of connections whose output grew.
     dirty: Vec<u32>,
     spare_batches: Vec<OutBatch>,
     /// Bytes that all clients together have not taken.
     pub(super) unsent: u64,
+    /// Messages that sessions hold, and packets whose end has not come, bytes.
+    pub(super) held_bytes: HeldBytes,
+    pub(super) partial_bytes: u64,
+    pub(super) pressure: Pressure,
     /// Sessions that have a connection.
     pub(super) connected: u64,
     /// Publishers that may be read from again.
@@ -102,20 +107,26 @@ const PEER_HIGH_WATER_BYTES: usize = 8 * 1024 * 1024;
 impl Shard {
     /// A shard without connections.
     pub fn new(config: ShardConfig, now: u64) -> Shard {
+        let held_bytes = HeldBytes::default();
         let allowed_unsent = u64::from(config.limits.out_buffer_bytes).min(config.limits.out_budget_bytes / 2);
         let mut shard = Shard {
             id: config.id,
             shards: config.shards,
+            admission: Arc::default(),
+            entropy: Entropy::from_seed(config.seed, config.id.0),
             now,
             connections: Connections::default(),
-            sessions: Sessions::new(config.seed),
+            sessions: Sessions::new(config.seed, held_bytes.clone()),
+            held_bytes,
+            partial_bytes: 0,
+            pressure: Pressure::None,
             topics: Topics::new(config.seed),
             interest: InterestState::new(config.shards),
             retained: Retained::new(config.seed),
             retained_bytes: 0,
             cursors: HashMap::with_hasher(FixedHasher::default()),
             fetching: HashMap::with_hasher(FixedHasher::default()),
-            next_fetch: 0,
+            last_fetch: 0,
             tickets: Tickets::default(),
             wheel: Wheel::new(now),
             peers: Peers::new(config.shards),
@@ -124,8 +135,6 @@ impl Shard {
             chunks: Chunks::default(),
             counters: Counters::default(),
             sys: SysState::new(config.sys_interval_s, config.shards, now),
-            assigned_ids: 0,
-            seed: config.seed,
             commands: Vec::new(),
             dirty: Vec::new(),
             spare_batches: Vec::new(),
@@ -157,11 +166,16 @@ impl Shard {
     /// A new connection. `None`: there is no room for one more; the shell closes the socket.
     pub fn open(&mut self, now: u64, origin: Origin) -> Option<ConnId> {
         self.now = now;
+        if self.pressure >= Pressure::RefuseConnections {
+            self.counters.count_refused(RefuseReason::Memory);
+            return None;
+        }
         if self.connections.len() >= self.limits.max_connections as usize {
             self.counters.count_closed(CloseCause::TooManyConnections);
             return None;
         }
-        let id = self.connections.open(origin, now);
+        let terms = self.terms_before_connect(origin.listener);
+        let id = self.connections.open(origin, terms, now);
         self.counters.connections_opened += 1;
         let timer = self.wheel.schedule(now + u64::from(self.limits.connect_timeout_ms), TimerKey::Connection(id));
         if let Some(conn) = self.connections.get_mut(id) {
@@ -187,22 +201,25 @@ impl Shard {
         self.disconnect(id, crate::mqtt::ReasonCode::UNSPECIFIED_ERROR, super::disconnect::Will::Publish);
     }
 
-    /// The socket is closed, its slot free.
-    pub fn closed(&mut self, now: u64, id: ConnId) {
+    /// The socket is closed, its slot free. Gives where the connection came from.
+    pub fn closed(&mut self, now: u64, id: ConnId) -> Option<Origin> {
         self.now = now;
         if self.connections.get(id).is_some_and(|conn| conn.state != State::Closing) {
             self.end_connection(id, super::disconnect::Will::Publish, CloseCause::SocketError);
         }
-        if let Some(conn) = self.connections.remove(id) {
+        let removed = self.connections.remove(id);
+        if let Some(conn) = &removed {
             self.unsent = self.unsent.saturating_sub(u64::from(conn.in_driver) + u64::from(conn.accounted));
             self.recompute_allowed();
         }
         self.finish_run();
+        removed.and_then(|conn| conn.origin).map(|origin| *origin)
     }
 
     /// The shell has taken the socket for its home shard: gives where it came from and what was received, and forgets the connection.
     pub fn release(&mut self, id: ConnId) -> Option<(Origin, Vec<u8>)> {
         let conn = self.connections.remove(id)?;
+        self.partial_bytes = self.partial_bytes.saturating_sub(u64::from(conn.partial_accounted));
         if let Some(timer) = conn.timer {
             self.wheel.cancel(timer);
         }
@@ -327,7 +344,8 @@ impl Shard {
     fn recompute_allowed(&mut self) {
         let free = self.limits.out_budget_bytes.saturating_sub(self.unsent);
         // Half of what is left: one slow client may hold much, many may hold little each, and the budget is never used up (dynamic thresholds).
-        self.allowed_unsent = u64::from(self.limits.out_buffer_bytes).min(free / 2);
+        self.update_pressure();
+        self.allowed_unsent = self.pressure.bound_output(u64::from(self.limits.out_buffer_bytes).min(free / 2));
     }
 
     /// New limits, for everything from now on.

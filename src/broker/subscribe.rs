@@ -2,14 +2,16 @@
 
 use smallvec::SmallVec;
 
+use super::budget::Pressure;
 use super::fetch::MAX_FETCHES;
 use super::ids::ConnId;
 use super::interest::WaitingSuback;
 use super::session::{FixedHasher, Subscription};
 use super::shard::Shard;
 use super::topics::{SubOptions, Subscriber};
+use crate::metrics::RefuseReason;
 use crate::mqtt::{
-    DecodeError, Properties, ReasonCode, RetainHandling, SharedFilter, Subscribe, SubscribeEntry, TopicFilter, Unsubscribe, encode,
+    DecodeError, Properties, QoS, ReasonCode, RetainHandling, SharedFilter, Subscribe, SubscribeEntry, TopicFilter, Unsubscribe, encode,
 };
 
 impl Shard {
@@ -19,20 +21,21 @@ impl Shard {
         let subscription_id = packet.properties.subscription_id.unwrap_or(0);
         for entry in packet.filters() {
             // One answer per filter, in order [MQTT-3.8.4-5] [MQTT-3.9.3-1].
-            match self.subscribe_one(session, &entry, subscription_id, &mut suback) {
+            match self.subscribe_one(id, session, &entry, subscription_id) {
                 Ok(code) => suback.codes.push(code.0),
                 Err(error) => return self.refuse(id, error),
             }
         }
+        suback.last_fetch = self.last_fetch;
         self.suback_when_known(suback);
     }
 
     fn subscribe_one(
         &mut self,
+        id: ConnId,
         index: u32,
         entry: &SubscribeEntry<'_>,
         subscription_id: u32,
-        suback: &mut WaitingSuback,
     ) -> Result<ReasonCode, DecodeError> {
         let Some(v5) = self.sessions.get(index).map(|session| session.version.is_v5()) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         let shared = SharedFilter::parse(entry.filter);
@@ -47,12 +50,22 @@ impl Shard {
         if !valid || !self.topic_within_limits(entry.filter) {
             return Ok(failure(v5, ReasonCode::TOPIC_FILTER_INVALID));
         }
+        let Some(terms) = self.connections.get(id).map(|conn| conn.terms) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
+        if let Some(refused) = self.refuse_subscription(terms, entry.filter, shared.is_some(), subscription_id, v5) {
+            return refused;
+        }
         let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
-        let fetches = self.connections.get(suback.conn).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
+        let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
         if subscribed >= self.limits.max_subscriptions_per_client as usize || fetches >= MAX_FETCHES {
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
-        let options = SubOptions::new(entry.options.qos, entry.options.no_local, entry.options.retain_as_published);
+        if self.pressure >= Pressure::RefuseSubscriptions {
+            self.counters.count_refused(RefuseReason::Memory);
+            return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
+        }
+        // A lower QoS is granted than was asked for, never an error [MQTT-3.2.2-10].
+        let qos = entry.options.qos.min(QoS::from_bits(terms.max_qos).unwrap_or_default());
+        let options = SubOptions::new(qos, entry.options.no_local, entry.options.retain_as_published);
         let subscriber = Subscriber { session: index, subscription_id, options };
         let subscription = match shared {
             Some(Ok(shared)) => {
@@ -66,12 +79,13 @@ impl Shard {
                 self.tell_interest(added.tell);
                 // Retained messages: never for shared subscriptions, else as the client asks [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
                 let wanted = match entry.options.retain_handling {
+                    _ if !terms.retain => false,
                     RetainHandling::Send => true,
                     RetainHandling::SendIfNew => !added.existed,
                     RetainHandling::DoNotSend => false,
                 };
                 if wanted {
-                    suback.fetches.push((entry.filter.into(), subscriber));
+                    self.add_fetch(id, entry.filter, subscriber);
                 }
                 Subscription::Filter(added.id)
             }
@@ -79,7 +93,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(index) {
             session.subscriptions.insert(subscription);
         }
-        Ok(ReasonCode(entry.options.qos as u8))
+        Ok(ReasonCode(qos as u8))
     }
 
     /// Every shard knows the subscriptions: the client is told, and gets the retained messages [MQTT-3.8.4-1] [MQTT-3.8.4-2].
@@ -90,9 +104,7 @@ impl Shard {
         let Some(conn) = self.output(suback.conn.slot) else { return };
         encode::suback(conn.out.own(), conn.version, suback.packet_id, &suback.codes, &Properties::default());
         self.counters.packets_sent += 1;
-        for (filter, subscriber) in &suback.fetches {
-            self.start_fetch(suback.conn, filter, *subscriber);
-        }
+        self.release_fetches(suback.conn.slot, suback.last_fetch);
     }
 
     pub(super) fn on_unsubscribe(&mut self, id: ConnId, packet: &Unsubscribe<'_>) {
@@ -108,6 +120,9 @@ impl Shard {
                 // Filters are compared as text [MQTT-3.10.4-1].
                 None => self.topics.find(filter).is_some_and(|filter| self.unsubscribe_one(index, Subscription::Filter(filter))),
             };
+            if existed {
+                self.cancel_fetch(id.slot, filter);
+            }
             codes.push(if existed { ReasonCode::SUCCESS.0 } else { ReasonCode::NO_SUBSCRIPTION_EXISTED.0 });
         }
         if let Some(conn) = self.output(id.slot) {

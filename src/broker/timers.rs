@@ -19,6 +19,8 @@ pub enum TimerKey {
         session: u32,
         generation: u32,
     },
+    /// A client may be read from again.
+    Rate(ConnId),
     /// The next publication of `$SYS`.
     Sys,
 }
@@ -40,6 +42,7 @@ impl Shard {
                         self.publish_will(session);
                     }
                 }
+                TimerKey::Rate(id) => self.on_rate_timer(id),
                 TimerKey::Sys => self.on_sys_timer(),
             }
         }
@@ -52,19 +55,21 @@ impl Shard {
         let Some(conn) = self.connections.get_mut(id) else { return };
         conn.timer = None;
         match conn.state {
-            State::Opened => {
+            State::Opened | State::Authenticating => {
                 self.disconnect(id, ReasonCode::MAXIMUM_CONNECT_TIME, Will::Publish);
             }
             State::Connected => {
                 // While we do not read from a client, its silence is ours; but it may not wait for ever.
-                let limit = if conn.paused { patience_ms } else { u64::from(conn.patience_ms) };
+                let limit = if conn.paused.for_acks { patience_ms } else { u64::from(conn.patience_ms) };
                 let due = conn.last_seen + limit;
                 if limit == 0 {
                     return;
                 }
                 if due > now {
                     conn.timer = Some(self.wheel.schedule(due, TimerKey::Connection(id)));
-                } else if conn.paused {
+                } else if conn.paused.by_rate {
+                    conn.timer = Some(self.wheel.schedule(now + limit, TimerKey::Connection(id)));
+                } else if conn.paused.for_acks {
                     self.on_paused_too_long(id);
                 } else {
                     // One and a half times the keep-alive without a packet [MQTT-3.1.2-22] [MQTT-3.1.2-24].

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::error::Problem;
-use super::{Config, Limits};
+use super::{Auth, Config, Limits, Listener, Redirect};
 
 /// Most shards of one broker.
 pub const MAX_SHARDS: u16 = 128;
@@ -13,6 +13,9 @@ const U32: u64 = u32::MAX as u64;
 
 /// Largest packet that MQTT can express: 5 bytes of fixed header and 268,435,455 bytes behind them.
 const LARGEST_PACKET_BYTES: u64 = 268_435_460;
+
+/// Rounds of PBKDF2: RFC 7677 section 4 wants this many at least, and more than this many keep a client busy for minutes.
+const SCRAM_ITERATIONS: RangeInclusive<u64> = 4_096..=10_000_000;
 
 /// The first problem of `config`, if it has one.
 pub(super) fn check(config: &Config) -> Result<(), Problem> {
@@ -28,6 +31,10 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     range("io.max_events_per_turn", io.max_events_per_turn, 1..=1024 * 1024)?;
     range("sys.interval_s", config.sys.interval_s, 0..=86_400)?;
     check_limits(&config.limits)?;
+    check_auth(&config.auth)?;
+    if let Some(redirect) = &config.redirect {
+        check_redirect(redirect)?;
+    }
     check_listeners(config)
 }
 
@@ -51,7 +58,39 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
     range("limits.out_buffer_bytes", limits.out_buffer_bytes, 4096..=U32)?;
     range("limits.out_budget_bytes", limits.out_budget_bytes, 4096..=i64::MAX as u64)?;
     at_most("limits.out_buffer_bytes", limits.out_buffer_bytes, "limits.out_budget_bytes", limits.out_budget_bytes)?;
+    range("limits.memory_budget_bytes", limits.memory_budget_bytes, 1024 * 1024..=i64::MAX as u64)?;
     range("limits.max_connections", limits.max_connections, 1..=U32)
+}
+
+/// Longest name of a user.
+const MAX_USER_BYTES: usize = 1_024;
+
+fn check_auth(auth: &Auth) -> Result<(), Problem> {
+    for (index, user) in auth.scram.iter().enumerate() {
+        let key = format!("auth.scram[{index}]");
+        range(&format!("{key}.iterations"), user.iterations, SCRAM_ITERATIONS)?;
+        string(&format!("{key}.user"), &user.user, MAX_USER_BYTES)?;
+        if let Some(earlier) = auth.scram[..index].iter().position(|earlier| earlier.user == user.user) {
+            let problem = format!("found \"{}\", which auth.scram[{earlier}] has already", user.user);
+            return Err(Problem::new(format!("{key}.user"), problem));
+        }
+    }
+    Ok(())
+}
+
+fn check_redirect(redirect: &Redirect) -> Result<(), Problem> {
+    string("redirect.server_reference", &redirect.server_reference, usize::from(u16::MAX))
+}
+
+/// A string that MQTT can carry and that says something.
+fn string(key: &str, text: &str, max_bytes: usize) -> Result<(), Problem> {
+    match text.is_empty() || text.len() > max_bytes || text.contains(char::is_control) {
+        true => {
+            let problem = format!("found \"{}\", expected 1 to {max_bytes} bytes without control characters", text.escape_debug());
+            Err(Problem::new(key, problem))
+        }
+        false => Ok(()),
+    }
 }
 
 fn check_listeners(config: &Config) -> Result<(), Problem> {
@@ -59,7 +98,7 @@ fn check_listeners(config: &Config) -> Result<(), Problem> {
         return Err(Problem::new("listeners", "found an empty list, expected at least one listener"));
     }
     for (index, listener) in config.listeners.iter().enumerate() {
-        range(&format!("listeners[{index}].backlog"), listener.backlog, 1..=i32::MAX as u64)?;
+        check_listener_limits(&format!("listeners[{index}]"), listener)?;
         for (earlier_index, earlier) in config.listeners[..index].iter().enumerate() {
             // Port 0 means "any free port": two of them are two ports.
             if earlier.address == listener.address && listener.address.port() != 0 {
@@ -73,6 +112,19 @@ fn check_listeners(config: &Config) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn check_listener_limits(listener_key: &str, listener: &Listener) -> Result<(), Problem> {
+    let key = |name: &str| format!("{listener_key}.{name}");
+    let given = |name: &str, value: Option<u64>, valid| value.map_or(Ok(()), |value| range(&key(name), value, valid));
+    range(&key("backlog"), listener.backlog, 1..=i32::MAX as u64)?;
+    range(&key("max_connections"), listener.max_connections, 1..=U32)?;
+    range(&key("max_connections_per_address"), listener.max_connections_per_address, 1..=U32)?;
+    range(&key("connects_per_second"), listener.connects_per_second, 1..=U32)?;
+    range(&key("max_qos"), listener.max_qos, 0..=2)?;
+    given("max_packet_bytes", listener.max_packet_bytes.map(u64::from), 64..=LARGEST_PACKET_BYTES)?;
+    given("receive_maximum", listener.receive_maximum.map(u64::from), 1..=U16)?;
+    given("max_keep_alive_s", listener.max_keep_alive_s.map(u64::from), 1..=U16)
 }
 
 fn range(key: &str, value: impl Into<u64>, valid: RangeInclusive<u64>) -> Result<(), Problem> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, CpuList, Io, Limits, Listener, Log, Storage, Sys, settings::parse_address};
+use super::{Auth, Config, CpuList, Io, Limits, Listener, Log, Redirect, ScramUser, Secret, Storage, Sys, parse_address};
 
 /// Every key that a configuration may hold, sorted.
 pub fn every_key() -> Vec<String> {
@@ -27,8 +27,20 @@ fn full() -> Config {
         sys: Sys::default(),
         storage: Storage { data_dir: Some(PathBuf::new()) },
         log: Log::default(),
-        listeners: vec![Listener::on(parse_address("1883").expect("a port"))],
+        auth: Auth { required: Some(true), scram: vec![full_scram_user()] },
+        redirect: Some(Redirect { server_reference: String::new(), permanent: false }),
+        listeners: vec![Listener {
+            max_packet_bytes: Some(0),
+            receive_maximum: Some(0),
+            topic_alias_maximum: Some(0),
+            max_keep_alive_s: Some(0),
+            ..Listener::on(parse_address("1883").expect("a port"))
+        }],
     }
+}
+
+fn full_scram_user() -> ScramUser {
+    ScramUser { user: String::new(), iterations: 0, salt: Secret([0; 16]), stored_key: Secret([0; 32]), server_key: Secret([0; 32]) }
 }
 
 fn collect(path: &str, value: &Value, keys: &mut Vec<String>) {
@@ -50,7 +62,7 @@ pub(super) fn nearest(unknown: &str) -> Option<String> {
         let moved = if without_index(table) == key_table { 0 } else { 1 };
         strsim::damerau_levenshtein(name, key_name) * 2 + moved
     };
-    let tables = ["io", "limits", "sys", "storage", "log", "listeners"].map(str::to_owned);
+    let tables = ["io", "limits", "sys", "storage", "log", "auth", "auth.scram", "redirect", "listeners"].map(str::to_owned);
     let near = every_key().into_iter().chain(tables).min_by_key(distance)?;
     let close_enough = distance(&near) <= (name.chars().count() * 2 / 3).clamp(2, 6);
     let (near_table, near_name) = split(&near);

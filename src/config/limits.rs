@@ -1,4 +1,5 @@
-//! Every limit that the core checks: plain data with the unit in the name. Zero never means "unlimited"; the largest value does.
+//! Every limit that the core checks: plain data with the unit in the name. Zero never means "unlimited", the largest value does; only a rate is
+//! switched off by zero.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub struct Limits {
     pub out_buffer_bytes: u32,
     /// Unsent output of all connections of a shard. The more of it is used, the less one connection may hold.
     pub out_budget_bytes: u64,
+    /// Memory of a shard, all in, as far as clients decide of it. Near it the shard gives up, in this order: QoS 0 output, new connections, new
+    /// subscriptions, new messages for store and queues, the slowest client.
+    pub memory_budget_bytes: u64,
     /// Topic aliases that a client may set (5.0).
     pub topic_alias_maximum: u16,
     /// Topic aliases that we set towards a client that allows them (5.0).
@@ -57,6 +61,10 @@ pub struct Limits {
     pub max_retained_bytes: u64,
     /// Connections of one shard.
     pub max_connections: u32,
+    /// PUBLISH packets that one client may send; beyond it the client is not read from for a while. 0: no limit.
+    pub max_publish_per_second: u32,
+    /// Bytes that one client may send, likewise. 0: no limit.
+    pub max_publish_bytes_per_second: u32,
 }
 
 impl Default for Limits {
@@ -78,6 +86,7 @@ impl Default for Limits {
             full_queue_patience_ms: 20_000,
             out_buffer_bytes: 64 * 1024 * 1024,
             out_budget_bytes: 256 * 1024 * 1024,
+            memory_budget_bytes: 4 * 1024 * 1024 * 1024,
             topic_alias_maximum: 64,
             topic_alias_out_maximum: 0,
             max_session_expiry_s: u32::MAX,
@@ -86,6 +95,8 @@ impl Default for Limits {
             max_retained_messages: 10_000_000,
             max_retained_bytes: 4 * 1024 * 1024 * 1024,
             max_connections: u32::MAX,
+            max_publish_per_second: 0,
+            max_publish_bytes_per_second: 0,
         }
     }
 }

@@ -7,20 +7,24 @@
 //! Plain data and pure functions, apart from reading the one file. Deliberately absent: environment variables, include files, units inside of
 //! values (`"10s"`), and any knowledge of the command line.
 
+mod auth;
 mod check;
 mod cpus;
 mod error;
 mod keys;
 mod limits;
+mod listener;
 mod load;
 mod reload;
 mod settings;
 
+pub use auth::{Auth, ScramUser, Secret};
 pub use check::MAX_SHARDS;
 pub use cpus::CpuList;
 pub use error::ConfigError;
 pub use keys::every_key;
 pub use limits::{Limits, QueueFull};
+pub use listener::{Listener, Terms};
 pub use load::{Override, Sources, parse};
 pub use reload::{Changes, reloadable};
-pub use settings::{Backend, Config, Io, Listener, Log, LogLevel, Storage, Sys, parse_address};
+pub use settings::{Backend, Config, Io, Log, LogLevel, Redirect, Storage, Sys, parse_address};

@@ -10,6 +10,8 @@ pub struct Changes {
     pub limits: Option<Limits>,
     pub log_level: Option<LogLevel>,
     pub sys_interval_s: Option<u32>,
+    /// Whether anything about listeners, authentication or the redirect differs: who is let in, and on what terms.
+    pub admission: bool,
     /// Every key that changes, with its old and its new value, for the log.
     pub described: Vec<String>,
 }
@@ -33,12 +35,19 @@ pub fn reloadable(old: &Config, new: &Config) -> Result<Changes, Vec<String>> {
         limits: (old.limits != new.limits).then(|| new.limits.clone()),
         log_level: (old.log != new.log).then_some(new.log.level),
         sys_interval_s: (old.sys != new.sys).then_some(new.sys.interval_s),
+        admission: old.listeners != new.listeners || old.auth != new.auth || old.redirect != new.redirect,
         described: allowed.iter().map(Difference::describe).collect(),
     })
 }
 
 fn may_change(key: &str) -> bool {
-    key.starts_with("limits.") || key == "log.level" || key == "sys.interval_s"
+    let (table, name) = key.rsplit_once('.').unwrap_or((key, ""));
+    match table.split(['.', '[']).next() {
+        Some("limits" | "auth" | "redirect") => true,
+        // The sockets themselves stay as they were bound.
+        Some("listeners") => !matches!(name, "" | "name" | "address" | "backlog"),
+        _ => key == "log.level" || key == "sys.interval_s",
+    }
 }
 
 struct Difference {
@@ -49,6 +58,10 @@ struct Difference {
 
 impl Difference {
     fn describe(&self) -> String {
+        if self.key.starts_with("auth.scram") {
+            // Keys do not belong into logs.
+            return format!("{} changed", self.key);
+        }
         let show = |value: &Option<Value>| value.as_ref().map_or_else(|| "(default)".to_owned(), Value::to_string);
         format!("{}: {} -> {}", self.key, show(&self.old), show(&self.new))
     }
@@ -64,7 +77,22 @@ fn compare(path: &str, old: &Table, new: &Table, differences: &mut Vec<Differenc
         let path = format!("{path}{key}");
         match (old.get(key), new.get(key)) {
             (Some(Value::Table(old)), Some(Value::Table(new))) => compare(&format!("{path}."), old, new, differences),
+            (Some(Value::Array(old)), Some(Value::Array(new))) if old.len() == new.len() && old != new => {
+                compare_lists(&path, old, new, differences);
+            }
             (old, new) if old != new => differences.push(Difference { key: path, old: old.cloned(), new: new.cloned() }),
+            _ => {}
+        }
+    }
+}
+
+/// Lists of the same length, item by item.
+fn compare_lists(path: &str, old: &[Value], new: &[Value], differences: &mut Vec<Difference>) {
+    for (index, pair) in old.iter().zip(new).enumerate() {
+        let path = format!("{path}[{index}]");
+        match pair {
+            (Value::Table(old), Value::Table(new)) => compare(&format!("{path}."), old, new, differences),
+            (old, new) if old != new => differences.push(Difference { key: path, old: Some(old.clone()), new: Some(new.clone()) }),
             _ => {}
         }
     }
@@ -73,7 +101,7 @@ fn compare(path: &str, old: &Table, new: &Table, differences: &mut Vec<Differenc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Listener, parse_address};
+    use crate::config::{Listener, Redirect, ScramUser, Secret, parse_address};
 
     #[test]
     fn limits_log_level_and_sys_interval_change_while_running() {
@@ -107,5 +135,35 @@ mod tests {
             assert!(refused.iter().any(|line| line.starts_with(key)), "{key}: {refused:?}");
         }
         assert!(!refused.iter().any(|line| line.contains("max_inflight")), "{refused:?}");
+    }
+
+    #[test]
+    fn what_a_listener_grants_changes_while_running_but_not_where_it_is() {
+        let old = Config::default();
+        let mut new = old.clone();
+        new.listeners[0].max_qos = 1;
+        new.listeners[0].receive_maximum = Some(3);
+        let changes = reloadable(&old, &new).unwrap();
+        assert!(changes.admission);
+        assert_eq!(changes.described, ["listeners[0].max_qos: 2 -> 1", "listeners[0].receive_maximum: (default) -> 3"]);
+        new.listeners[0].backlog = 1;
+        assert_eq!(reloadable(&old, &new).unwrap_err(), ["listeners[0].backlog: 4096 -> 1 needs a restart"]);
+    }
+
+    #[test]
+    fn users_and_the_redirect_change_while_running_and_no_key_is_described() {
+        let old = Config::default();
+        let mut new = old.clone();
+        let keys = ("zuMxXZ".to_owned(), Secret([7; 32]));
+        let user = ScramUser { user: keys.0, iterations: 4096, salt: Secret([7; 16]), stored_key: keys.1, server_key: keys.1 };
+        new.auth.scram.push(user);
+        new.redirect = Some(Redirect { server_reference: "other:1883".to_owned(), permanent: false });
+        let changes = reloadable(&old, &new).unwrap();
+        assert!(changes.admission);
+        assert!(changes.described.iter().any(|line| line.starts_with("redirect: (default) -> ") && line.contains("other:1883")));
+        assert!(changes.described.contains(&"auth.scram changed".to_owned()), "{:?}", changes.described);
+        let mut other = new.clone();
+        other.auth.scram[0].stored_key = Secret([8; 32]);
+        assert_eq!(reloadable(&new, &other).unwrap().described, ["auth.scram[0].stored_key changed"]);
     }
 }

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::{CpuList, Limits};
+use super::{Auth, CpuList, Limits, Listener};
 
 /// A complete, valid configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Config {
     pub sys: Sys,
     pub storage: Storage,
     pub log: Log,
+    pub auth: Auth,
+    /// Where clients are sent instead of being let in. None: they are let in.
+    pub redirect: Option<Redirect>,
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
 }
@@ -34,6 +37,8 @@ impl Default for Config {
             sys: Sys::default(),
             storage: Storage::default(),
             log: Log::default(),
+            auth: Auth::default(),
+            redirect: None,
             listeners: vec![Listener::on(SocketAddr::new(LOOPBACK, 1883))],
         }
     }
@@ -48,35 +53,6 @@ impl Config {
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// A socket that accepts MQTT clients over TCP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// How logs and counters call it; its address where none is given. Unique.
-    #[serde(default)]
-    pub name: String,
-    #[serde(deserialize_with = "address")]
-    pub address: SocketAddr,
-    /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
-    #[serde(default = "default_backlog")]
-    pub backlog: u32,
-}
-
-impl Listener {
-    /// A listener with the defaults on `address`, named after it.
-    pub fn on(address: SocketAddr) -> Listener {
-        Listener { name: address.to_string(), address, backlog: default_backlog() }
-    }
-}
-
-fn default_backlog() -> u32 {
-    4096
-}
-
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    parse_address(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-}
 
 /// Reads `ADDRESS:PORT`, or `PORT` alone for that port on 127.0.0.1. Host names are not looked up: a broker binds to addresses.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -146,6 +122,17 @@ pub struct Storage {
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     pub level: LogLevel,
+}
+
+/// Another server that all clients are to use, as when this one is drained. Clients that are connected stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// `host:port`, or several of them separated by spaces (5.0 section 4.11).
+    pub server_reference: String,
+    /// Whether clients shall never come back.
+    #[serde(default)]
+    pub permanent: bool,
 }
 
 /// The least important lines that are still logged.

@@ -2,7 +2,7 @@
 //!
 //! A counter only grows; a gauge is what is there now. The doc comment of a field is its help text for exporters.
 
-use super::{CloseCause, DropReason};
+use super::{CloseCause, DropReason, RefuseReason};
 
 /// One value for an exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,8 @@ values! {
         dropped by "reason": [DropReason::COUNT] = DropReason::names(),
         /// Network connections ended, by cause.
         connections_closed by "cause": [CloseCause::COUNT] = CloseCause::names(),
+        /// Times that a limit or a rule of access stood in a client's way, by reason.
+        refused by "reason": [RefuseReason::COUNT] = RefuseReason::names(),
     }
 }
 
@@ -146,6 +148,12 @@ impl Counters {
     #[inline]
     pub fn count_closed(&mut self, cause: CloseCause) {
         self.connections_closed[cause as usize] += 1;
+    }
+
+    /// Counts one client that was refused something, or slowed down.
+    #[inline]
+    pub fn count_refused(&mut self, reason: RefuseReason) {
+        self.refused[reason as usize] += 1;
     }
 
     /// Deliveries given up for whatever reason.

@@ -92,14 +92,50 @@ labels! {
     }
 }
 
+labels! {
+    /// Which limit or rule of access stood in a client's way.
+    RefuseReason {
+        /// `listeners[].max_connections`: closed when it was accepted.
+        ListenerFull = "listener_full",
+        /// `listeners[].max_connections_per_address`: closed when it was accepted.
+        AddressFull = "address_full",
+        /// `listeners[].connects_per_second`: closed when it was accepted.
+        ConnectRate = "connect_rate",
+        /// `redirect`: CONNECT was answered with another server.
+        Redirected = "redirected",
+        /// `auth.required`, and CONNECT named no method.
+        AuthenticationRequired = "authentication_required",
+        /// CONNECT named a method that is not configured.
+        AuthenticationMethod = "authentication_method",
+        /// A client could not prove who it is, or left the exchange.
+        AuthenticationFailed = "authentication_failed",
+        /// The session of the client identifier belongs to another user.
+        SessionOfAnother = "session_of_another",
+        /// `listeners[].max_qos`: a publish or a will.
+        Qos = "qos",
+        /// `listeners[].retain_available`: a publish or a will.
+        Retain = "retain",
+        /// `listeners[].wildcard_available`: a subscription.
+        Wildcards = "wildcards",
+        /// `listeners[].shared_available`: a subscription.
+        Shared = "shared",
+        /// `listeners[].subscription_ids_available`: a subscription.
+        SubscriptionIds = "subscription_ids",
+        /// `limits.max_publish_per_second` or `limits.max_publish_bytes_per_second`: a client was not read from for a while.
+        PublishRate = "publish_rate",
+        /// `limits.memory_budget_bytes`: a connection, a subscription or a message that the shard has no memory for.
+        Memory = "memory",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_are_unique_and_stand_in_the_order_of_the_counters() {
-        let names: Vec<_> = DropReason::names().chain(CloseCause::names()).collect();
-        assert_eq!(names.len(), DropReason::COUNT + CloseCause::COUNT);
+        let names: Vec<_> = DropReason::names().chain(CloseCause::names()).chain(RefuseReason::names()).collect();
+        assert_eq!(names.len(), DropReason::COUNT + CloseCause::COUNT + RefuseReason::COUNT);
         assert_eq!(std::collections::BTreeSet::from_iter(&names).len(), names.len());
         for (index, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{DropReason, LoadAverage, Snapshot};
+use super::{DropReason, LoadAverage, RefuseReason, Snapshot};
 
 /// Name below `$SYS/broker/load`, and what to average.
 type Load = (&'static str, fn(&Snapshot) -> u64);
@@ -69,6 +69,9 @@ impl SysTree {
         mosquitto_numbers(total, self.clients_maximum, &mut number);
         for (reason, count) in DropReason::names().zip(total.counters.dropped) {
             number(&format!("dropped/{reason}"), count);
+        }
+        for (reason, count) in RefuseReason::names().zip(total.counters.refused) {
+            number(&format!("refused/{reason}"), count);
         }
         for (index, shard) in shards.iter().enumerate() {
             shard_numbers(index, shard, &mut number);
@@ -145,6 +148,7 @@ mod tests {
     fn shard() -> Snapshot {
         let mut counters = Counters { bytes_received: 120, publishes_received: [1, 2, 3], connections_opened: 2, ..Counters::default() };
         counters.count_dropped(DropReason::OutBufferFull, 7);
+        counters.count_refused(RefuseReason::ConnectRate);
         Snapshot { counters, gauges: Gauges { sessions: 3, sessions_offline: 1, ..Gauges::default() } }
     }
 
@@ -178,6 +182,8 @@ mod tests {
             ("publish/messages/dropped", "14"),
             ("dropped/out_buffer_full", "14"),
             ("dropped/expired", "0"),
+            ("refused/connect_rate", "2"),
+            ("refused/retain", "0"),
             ("shards/1/bytes/received", "120"),
             ("shards/0/sessions", "3"),
             ("load/sockets/1min", "3.93"),

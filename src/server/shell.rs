@@ -283,7 +283,8 @@ impl Shell {
         let Some(conn) = self.shard.open(now, moved.origin) else { return };
         if let Err(error) = self.driver.attach(conn, moved.socket) {
             tracing::warn!("cannot read from a connection of another shard: {error}");
-            return self.shard.closed(now, conn);
+            self.shard.closed(now, conn);
+            return;
         }
         if !self.shard.receive(now, conn, &moved.received) {
             self.driver.pause(conn);

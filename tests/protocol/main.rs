@@ -6,6 +6,7 @@
 mod connect;
 mod keep_alive;
 mod publish;
+mod retained;
 mod subscribe;
 mod support;
 mod wildcards;

@@ -2,7 +2,7 @@
 //!
 //! Subscribers of `#` see what every other test publishes, so each such test has brokers of its own.
 
-use super::support::{Broker, Client, Connect, Publish, V5, V311, Will, on_every_configuration, packets};
+use super::support::{Broker, Client, Connect, Markers, Publish, V5, V311, Will, on_every_configuration, packets};
 
 fn connect(broker: &Broker, name: &str, shard: u16) -> Client {
     broker.connect(&Connect::new(V5, &broker.client_id(name, shard)))
@@ -97,6 +97,7 @@ mod dollar {
             ("x/+", &["x/$data"], &["$x/data"]),
             ("$", &["$"], &["$$", "a"]),
         ];
+        let markers = Markers::new(broker);
         for &(here, there) in broker.places() {
             let mut publisher = connect(broker, "publisher", there);
             check_rows(&mut connect(broker, "subscriber", here), &mut publisher, rows);
@@ -106,7 +107,7 @@ mod dollar {
                 let mut subscriber = connect(broker, "late", here);
                 subscriber.subscribe(filter, 0);
                 assert_eq!(subscriber.publish().text(), "shown", "{filter}");
-                subscriber.expect_silence();
+                markers.expect_silence(&mut subscriber);
             }
             let mut subscriber = connect(broker, "late", here);
             subscriber.subscribe("$data/+", 0);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringmq::broker::{Command, ConnId, Origin, Shard, ShardConfig, ShardId};
 use ringmq::config::Limits;
-use ringmq::mqtt::{Connect, Properties, PublishOut, QoS, SubscribeEntry, SubscribeOptions, Version, encode};
+use ringmq::mqtt::{Connect, Properties, QoS, SubscribeEntry, SubscribeOptions, Version, encode};
 
 /// A shard, its clock and the output that it left.
 pub struct OneShard {
@@ -16,8 +16,8 @@ pub struct OneShard {
 }
 
 impl OneShard {
-    pub fn new() -> OneShard {
-        let config = ShardConfig { id: ShardId(0), shards: 1, limits: Arc::new(Limits::default()), sys_interval_s: 0, seed: 1 };
+    pub fn new(limits: Limits) -> OneShard {
+        let config = ShardConfig { id: ShardId(0), shards: 1, limits: Arc::new(limits), sys_interval_s: 0, seed: 1 };
         OneShard { shard: Shard::new(config, 0), now: 0, sent_bytes: 0, commands: Vec::new() }
     }
 
@@ -64,13 +64,4 @@ impl OneShard {
             self.shard.sent(self.now, conn, batch);
         }
     }
-}
-
-/// `count` PUBLISH packets of QoS 0 with 64 bytes of payload, to each of `topics` in turn.
-pub fn publishes(version: Version, topics: &[&str], count: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for index in 0..count {
-        encode::publish(&mut bytes, version, &PublishOut::new(topics[index % topics.len()], &[7; 64]));
-    }
-    bytes
 }

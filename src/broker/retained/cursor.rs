@@ -43,8 +43,8 @@ impl Cursor {
         &self.filter
     }
 
-    /// Calls `found` for matching topics; looks at `max` topics at most. True at the end.
-    pub(super) fn walk<F: FnMut(&str)>(&mut self, order: &BTreeSet<Topic>, max: usize, mut found: F) -> bool {
+    /// Calls `found` for matching topics until it says false; looks at `max` topics at most. True at the end.
+    pub(super) fn walk<F: FnMut(&str) -> bool>(&mut self, order: &BTreeSet<Topic>, max: usize, mut found: F) -> bool {
         if self.done {
             return true;
         }
@@ -62,9 +62,7 @@ impl Cursor {
                 return true;
             };
             let (matches, next) = judge(&self.filter, topic, &mut self.from);
-            if matches {
-                found(topic);
-            }
+            let more = !matches || found(topic);
             last = match next {
                 Next::Following => Some(topic),
                 Next::Leap => None,
@@ -73,6 +71,9 @@ impl Cursor {
                     return true;
                 }
             };
+            if !more {
+                break;
+            }
         }
         if let Some(topic) = last {
             // The least text that is greater.

@@ -75,15 +75,12 @@ impl<M> Retained<M> {
         self.entries.find(self.hashing.text(topic), |e| *e.topic == *topic).map(|e| &e.message)
     }
 
-    /// Hands out the next messages whose topics match the cursor's filter, after at most `max` steps; true when all have been read.
+    /// Hands out the next messages whose topics match the cursor's filter, after at most `max` steps, or until `found` is content with false; true when
+    /// all have been read.
     ///
     /// A step is a match, or a look at a topic that does not match. The store may change between calls: a topic that is there all the
     /// time is handed out exactly once, one that comes or goes meanwhile once or not at all.
-    pub fn next_batch<F: FnMut(&str, &M)>(&self, cursor: &mut Cursor, max: usize, mut found: F) -> bool {
-        cursor.walk(&self.order, max, |topic| {
-            if let Some(message) = self.get(topic) {
-                found(topic, message);
-            }
-        })
+    pub fn next_batch<F: FnMut(&str, &M) -> bool>(&self, cursor: &mut Cursor, max: usize, mut found: F) -> bool {
+        cursor.walk(&self.order, max, |topic| self.get(topic).is_none_or(|message| found(topic, message)))
     }
 }

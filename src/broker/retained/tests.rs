@@ -70,6 +70,7 @@ impl World {
             assert!(naive_match(&filter, topic), "{topic:?} for {filter:?}");
             assert_eq!(map.get(topic), Some(message));
             assert!(seen.insert(topic.into()), "{topic:?} came twice");
+            true
         });
         assert!(found <= max);
         done
@@ -116,7 +117,11 @@ proptest! {
 fn read_all(store: &Retained<u32>, filter: &str) -> (usize, usize) {
     let mut cursor = Cursor::new(filter);
     let (mut found, mut steps) = (0, 1);
-    while !store.next_batch(&mut cursor, 1, |_, _| found += 1) {
+    let mut count = |_: &str, _: &u32| {
+        found += 1;
+        true
+    };
+    while !store.next_batch(&mut cursor, 1, &mut count) {
         steps += 1;
     }
     (found, steps)
@@ -172,7 +177,7 @@ fn steps_that_find_nothing_count() {
 fn a_reader_that_is_done_stays_done() {
     let mut store = Retained::new(3);
     let mut cursor = Cursor::new("#");
-    assert!(store.next_batch(&mut cursor, 10, |_, _| {}));
+    assert!(store.next_batch(&mut cursor, 10, |_, _| true));
     store.set("late", 1);
     assert!(store.next_batch(&mut cursor, 10, |topic, _| panic!("{topic} came after the end")));
 }
@@ -193,4 +198,21 @@ fn a_topic_is_small() {
     let each = used.bytes_current / 100_020;
     println!("{each} bytes for each retained topic of 29 bytes");
     assert!(each <= 160, "{each} bytes");
+}
+
+#[test]
+fn a_reader_that_has_enough_goes_on_behind_it() {
+    let mut store = Retained::new(3);
+    for (topic, number) in [("a", 1), ("a/b", 2), ("b", 3), ("c/d", 4), ("e", 5)] {
+        store.set(topic, number);
+    }
+    for filter in ["#", "+/#"] {
+        let mut cursor = Cursor::new(filter);
+        let mut found = Vec::new();
+        while !store.next_batch(&mut cursor, 100, |_, &number| {
+            found.push(number);
+            false
+        }) {}
+        assert_eq!(found, [1, 2, 3, 4, 5], "{filter}");
+    }
 }

@@ -104,9 +104,47 @@ fn a_value_out_of_range_is_refused_with_the_range() {
         ("sys.interval_s = 100000", "r.toml:1:18: sys.interval_s: found 100000, expected 0 to 86400"),
         ("listeners = []", "r.toml:1:13: listeners: found an empty list, expected at least one listener"),
         ("[[listeners]]\naddress = '1'\nbacklog = 0", "r.toml:3:11: listeners[0].backlog: found 0, expected 1 to 2147483647"),
+        ("[[listeners]]\naddress = '1'\nmax_qos = 3", "r.toml:3:11: listeners[0].max_qos: found 3, expected 0 to 2"),
+        ("[[listeners]]\naddress = '1'\nreceive_maximum = 0", "r.toml:3:19: listeners[0].receive_maximum: found 0, expected 1 to 65535"),
+        (
+            "redirect.server_reference = ''",
+            "r.toml:1:29: redirect.server_reference: found \"\", expected 1 to 65535 bytes without control characters",
+        ),
     ] {
         assert_eq!(refusal(text), message);
     }
+}
+
+/// A user with keys that are only zeros.
+fn user(name: &str, iterations: u32) -> String {
+    let (salt, key) = (format!("{}==", "A".repeat(22)), format!("{}=", "A".repeat(43)));
+    format!("[[auth.scram]]\nuser = '{name}'\niterations = {iterations}\nsalt = '{salt}'\nstored_key = '{key}'\nserver_key = '{key}'\n")
+}
+
+#[test]
+fn users_are_read_and_asked_to_authenticate() {
+    let config = file(&(user("ann", 4096) + &user("bob", 20_000))).unwrap();
+    assert_eq!(config.auth.scram.iter().map(|user| user.user.as_str()).collect::<Vec<_>>(), ["ann", "bob"]);
+    assert_eq!(config.auth.scram[1].iterations, 20_000);
+    assert!(config.auth.required());
+    assert_eq!(file(&toml::to_string(&config).unwrap()).unwrap(), config);
+}
+
+#[test]
+fn a_wrong_user_is_refused_at_its_place_without_its_keys() {
+    assert_eq!(refusal(&user("ann", 4095)), "r.toml:3:14: auth.scram[0].iterations: found 4095, expected 4096 to 10000000");
+    assert_eq!(
+        refusal(&(user("ann", 4096) + &user("ann", 4096))),
+        "r.toml:8:8: auth.scram[1].user: found \"ann\", which auth.scram[0] has already"
+    );
+    assert!(refusal(&user("", 4096)).starts_with("r.toml:2:8: auth.scram[0].user: found \"\", expected 1 to 1024 bytes"));
+    let short = user("ann", 4096).replace("stored_key = 'A", "stored_key = '");
+    assert_eq!(
+        refusal(&short),
+        "r.toml:5:14: auth.scram[0].stored_key: expected 32 bytes in base64, as `ringmq passwd --scram` prints them"
+    );
+    let without = user("ann", 4096).replace("server_key", "# server_key");
+    assert_eq!(refusal(&without), "r.toml:1:1: auth.scram[0]: `server_key` is required");
 }
 
 #[test]

@@ -4,12 +4,14 @@
 
 pub mod broker;
 pub mod client;
+pub mod markers;
 pub mod packets;
 pub mod property;
 
 pub use broker::{Broker, Io, SharedBroker};
 pub use client::Client;
-pub use packets::{Connect, Publish, Will, packet};
+pub use markers::Markers;
+pub use packets::{Connect, Publish, Will};
 pub use ringmq::mqtt::Version::{self, V5, V31, V311};
 
 /// The versions of the protocol.

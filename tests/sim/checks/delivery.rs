@@ -31,7 +31,7 @@ pub fn check(world: &World, model: &Model<'_>, violations: &mut Vec<Violation>) 
         }
         for (&message, receipts) in &by_message {
             explain(model, session, message, receipts, violations);
-            count(model, session, message, receipts, violations);
+            count(world.settings.tight, model, session, message, receipts, violations);
         }
         for message in 0..model.history.messages.len() {
             if !by_message.contains_key(&message) && must_have(model, session, message) {
@@ -194,16 +194,25 @@ fn fetched(session: &Session, message: &Message, receipt: &Receipt, seq: Seq) ->
 }
 
 /// No message comes more often than it was sent and asked for.
-fn count(model: &Model<'_>, session: &Session, index: MessageIx, receipts: &[(Seq, SocketIx, &Receipt)], violations: &mut Vec<Violation>) {
+fn count(
+    tight: bool,
+    model: &Model<'_>,
+    session: &Session,
+    index: MessageIx,
+    receipts: &[(Seq, SocketIx, &Receipt)],
+    violations: &mut Vec<Violation>,
+) {
     let message = &model.history.messages[index];
     let publication = &model.publications[index];
     let Some((from, to)) = model.routed(index, Seq::MAX) else { return };
     let (plain, shared) = filters(session, message, from, to);
+    let refusable = tight && publication.socket.is_some_and(|socket| !model.history.connections[socket].version.is_v5());
     let sent = match message.qos {
         QoS::AtLeastOnce => publication.processed.len().max(1),
         QoS::AtMostOnce => 1,
         // A 3.x client cannot be told that its message was refused: it is disconnected and sends it again.
-        QoS::ExactlyOnce => 1 + publication.refused as usize,
+        QoS::ExactlyOnce if refusable => publication.processed.len().max(1),
+        QoS::ExactlyOnce => 1,
     };
     let live_most = sent * (usize::from(!plain.is_empty()) + shared.len());
     let most = live_most + fetches(session, message, Seq::MAX).count();

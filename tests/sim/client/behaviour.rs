@@ -22,7 +22,15 @@ impl Client {
         let now = around.history.now;
         let Some(link) = &mut self.link else {
             let wish = if chaos { self.wild_wish(around) } else { self.tidy_wish(around) };
-            if !chaos || around.rng.percent(20) {
+            // Who was sent away because of full queues does not come back at once: all together would only fill them again.
+            let patient = around.settings.tight && !self.version.is_v5();
+            if around.rng.permille(if chaos {
+                200
+            } else if patient {
+                50
+            } else {
+                1_000
+            }) {
                 self.connect(wish, around);
             }
             return;

@@ -1,0 +1,149 @@
+//! The memory that a shard may use, and what it gives up, in this order, when it comes near: QoS 0 output, new connections, new subscriptions, new
+//! retained messages and queued ones, the slowest client. Below the first threshold nothing of this costs more than a comparison.
+//!
+//! What is counted: unsent output, messages of sessions, half-received packets, retained messages, and a flat price for each connection, session and
+//! filter. A message that several sessions hold counts for each of them: the estimate is on the safe side.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::connection::State;
+use super::disconnect::Will;
+use super::ids::ConnId;
+use super::shard::Shard;
+use crate::mqtt::ReasonCode;
+
+/// Flat prices, bytes: what the structures of one take, with room for the allocator.
+const CONNECTION_BYTES: u64 = 512;
+const SESSION_BYTES: u64 = 384;
+const FILTER_BYTES: u64 = 192;
+/// Unsent output that every connection may still have when QoS 0 is shed.
+const SHED_OUTPUT_BYTES: u64 = 64 * 1024;
+/// A client that leaves less than this unread is not worth disconnecting.
+const SLOW_BYTES: usize = 64 * 1024;
+/// Half-received packets may be this large when nothing large is begun any more.
+const SMALL_PACKET_BYTES: usize = 64 * 1024;
+
+/// How near a shard is to its budget; each step includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    #[default]
+    None,
+    /// From 70 %: QoS 0 messages for clients that are behind.
+    ShedOutput,
+    /// From 80 %: new connections.
+    RefuseConnections,
+    /// From 85 %: new subscriptions.
+    RefuseSubscriptions,
+    /// From 90 %: retained messages for new topics, messages for queues, large packets.
+    RefuseMessages,
+    /// From 95 %: the client that has most unread.
+    DropSlowest,
+}
+
+impl Pressure {
+    fn of(used: u64, budget: u64) -> Pressure {
+        match used.saturating_mul(100) / budget.max(1) {
+            0..70 => Pressure::None,
+            70..80 => Pressure::ShedOutput,
+            80..85 => Pressure::RefuseConnections,
+            85..90 => Pressure::RefuseSubscriptions,
+            90..95 => Pressure::RefuseMessages,
+            _ => Pressure::DropSlowest,
+        }
+    }
+
+    /// The most that one connection may have unsent.
+    pub fn bound_output(self, allowed: u64) -> u64 {
+        if self >= Pressure::ShedOutput { allowed.min(SHED_OUTPUT_BYTES) } else { allowed }
+    }
+}
+
+/// Bytes of the messages that all sessions of a shard hold; each of them keeps it up to date for its own part.
+#[derive(Clone, Debug, Default)]
+pub struct HeldBytes(Rc<Cell<u64>>);
+
+impl HeldBytes {
+    pub fn add(&self, bytes: u64) {
+        self.0.set(self.0.get() + bytes);
+    }
+
+    pub fn subtract(&self, bytes: u64) {
+        self.0.set(self.0.get().saturating_sub(bytes));
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl Shard {
+    /// Bytes that count against the budget.
+    pub fn memory_used(&self) -> u64 {
+        self.unsent
+            + self.held_bytes.get()
+            + self.partial_bytes
+            + self.retained_bytes
+            + CONNECTION_BYTES * self.connections.len() as u64
+            + SESSION_BYTES * self.sessions.len() as u64
+            + FILTER_BYTES * self.topics.filter_count() as u64
+    }
+
+    /// Looks anew how near the budget is; once a turn.
+    pub(super) fn update_pressure(&mut self) {
+        self.pressure = Pressure::of(self.memory_used(), self.limits.memory_budget_bytes);
+        if self.pressure == Pressure::DropSlowest {
+            self.drop_slowest();
+        }
+    }
+
+    /// Disconnects the client with the most unread output. One a turn: the memory has to come back before the next one is judged.
+    fn drop_slowest(&mut self) {
+        let connected = self.connections.ids().filter_map(|id| Some((id, self.connections.get(id)?)));
+        let slowest = connected.filter(|(_, conn)| conn.state == State::Connected).max_by_key(|(_, conn)| conn.unsent());
+        let Some((id, _)) = slowest.filter(|(_, conn)| conn.unsent() >= SLOW_BYTES) else { return };
+        tracing::warn!(slot = id.slot, "memory is short: the client that has most unread is disconnected");
+        self.disconnect(id, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
+        // What it did not read is what has to go.
+        if let Some(conn) = self.connections.get_mut(id) {
+            conn.out.clear();
+        }
+        self.command(super::shard::Command::Close { conn: id, after_send: false });
+    }
+
+    /// Keeps count of half-received packets. Large ones are not gone on with when memory is short.
+    pub(super) fn account_partial(&mut self, id: ConnId) {
+        let Some(conn) = self.connections.get_mut(id) else { return };
+        let (after, state) = (conn.partial.len(), conn.state);
+        let before = std::mem::replace(&mut conn.partial_accounted, after as u32);
+        self.partial_bytes = (self.partial_bytes + after as u64).saturating_sub(u64::from(before));
+        if self.pressure >= Pressure::RefuseMessages && after > SMALL_PACKET_BYTES && matches!(state, State::Opened | State::Connected) {
+            self.disconnect(id, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_grows_with_what_is_used() {
+        let steps: Vec<Pressure> = [0, 69, 70, 80, 85, 90, 95, 200].map(|used| Pressure::of(used, 100)).to_vec();
+        assert_eq!(
+            steps,
+            [
+                Pressure::None,
+                Pressure::None,
+                Pressure::ShedOutput,
+                Pressure::RefuseConnections,
+                Pressure::RefuseSubscriptions,
+                Pressure::RefuseMessages,
+                Pressure::DropSlowest,
+                Pressure::DropSlowest,
+            ]
+        );
+        assert!(steps.is_sorted());
+        assert_eq!(Pressure::of(u64::MAX, u64::MAX), Pressure::None, "a budget without a bound is never near");
+    }
+}
