@@ -10,7 +10,7 @@ use super::session::{Will, home_of};
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
 use crate::config::Terms;
-use crate::metrics::{CloseCause, RefuseReason};
+use crate::metrics::{CloseCause, DropReason, RefuseReason};
 use crate::mqtt::{Connect, ConnectError, Properties, ReasonCode, TopicName, Version, decode_connect, encode};
 
 impl Shard {
@@ -221,7 +221,7 @@ impl Shard {
         let ended = self.sessions.get(index).is_some_and(|session| session.expiry_s == 0 && session.expiry_timer.is_none());
         if clean_start || ended {
             // [MQTT-3.1.2-4] [MQTT-3.1.2-6]
-            self.end_session(index);
+            self.end_session(index, if clean_start { DropReason::SessionDiscarded } else { DropReason::SessionExpired });
         } else if let Some(session) = self.sessions.get_mut(index) {
             // A delayed will is not sent when the session is resumed in time [MQTT-3.1.3-9].
             session.will = None;
