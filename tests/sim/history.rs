@@ -149,6 +149,8 @@ pub enum Event {
     Calm,
     /// Nothing is under way any more.
     Quiet,
+    /// Everybody begins to leave for good.
+    Ending,
     /// A rule that a client can check by itself was broken.
     Broken {
         rule: &'static str,
@@ -191,6 +193,8 @@ pub enum Purpose {
     Will,
     /// In a quiet world, to see whether all shards agree on who gets it.
     Probe,
+    /// Clears what is retained, at the end.
+    Cleaning,
 }
 
 /// One published message.
@@ -222,6 +226,8 @@ pub struct History {
     pub connections: Vec<Connection>,
     pub messages: Vec<Message>,
     pub clients: Vec<Identity>,
+    /// The client that asked for all retained messages.
+    pub reader: Option<ClientIx>,
 }
 
 impl History {
