@@ -11,7 +11,7 @@ use super::session::{Will, home_of};
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
 use crate::config::Terms;
-use crate::metrics::{CloseCause, RefuseReason};
+use crate::metrics::{CloseCause, DropReason, RefuseReason};
 use crate::mqtt::{Connect, ConnectError, Properties, ReasonCode, TopicName, Version, decode_connect, encode};
 
 impl Shard {
@@ -217,7 +217,7 @@ impl Shard {
         }
         if over {
             // [MQTT-3.1.2-4] [MQTT-3.1.2-6]
-            return self.end_session(index);
+            return self.end_session(index, if clean_start { DropReason::SessionDiscarded } else { DropReason::SessionExpired });
         }
         // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9].
         match self.sessions.get_mut(index) {
