@@ -10,5 +10,6 @@ mod flow;
 mod message;
 mod session;
 mod shared;
+mod size;
 mod will;
 mod world;
