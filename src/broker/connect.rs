@@ -1,6 +1,7 @@
 //! CONNECT: from a stranger to a session, on whatever shard the session lives.
 
 use super::admission::{announce, refused_publish_flags};
+use super::aliases::TopicAliases;
 use super::authenticate::Proven;
 use super::connection::{NONE, State};
 use super::disconnect::{FOREVER_S, Will as Last};
@@ -247,6 +248,8 @@ impl Shard {
         conn.refused_publish_flags = refused_publish_flags(terms);
         // [MQTT-3.3.4-9]
         conn.window = self.limits.max_inflight.min(properties.receive_maximum.unwrap_or(u16::MAX));
+        // [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
+        conn.own_aliases = TopicAliases::new(self.limits.topic_alias_out_maximum.min(properties.topic_alias_maximum.unwrap_or(0)));
         conn.problem_info = properties.request_problem.unwrap_or(true);
         conn.patience_ms = u32::from(keep_alive_s) * 1_500;
         conn.last_seen = self.now;

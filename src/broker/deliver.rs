@@ -1,6 +1,7 @@
 //! A message to one session: sent at once, queued, held, or dropped with a reason; and the acknowledgements of the subscriber.
 
 use super::acks::TicketId;
+use super::aliases::Alias;
 use super::budget::Pressure;
 use super::connection::{NONE, State};
 use super::ids::ConnId;
@@ -23,18 +24,21 @@ impl Shard {
         if conn.unsent() as u64 > allowed {
             return self.counters.count_dropped(DropReason::OutBufferFull, 1);
         }
+        let alias = conn.alias_of(incoming.topic);
         let packet = PublishOut {
             retain,
             forward: incoming.forward,
             message_expiry: remaining_s(incoming.expires_at, now),
             subscription_ids,
-            ..PublishOut::new(incoming.topic, incoming.payload)
+            topic_alias: alias.number,
+            ..PublishOut::new(if alias.known { "" } else { incoming.topic }, incoming.payload)
         };
         if conn.max_packet_bytes != u32::MAX && encode::publish_len(conn.version, &packet) > conn.max_packet_bytes as usize {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
         }
         encode::publish(conn.out.own(), conn.version, &packet);
+        conn.alias_sent(incoming.topic, alias);
         self.counters.packets_sent += 1;
         self.counters.publishes_sent[0] += 1;
     }
@@ -117,7 +121,8 @@ impl Shard {
             return;
         }
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
-        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes };
+        let alias = conn.alias_of(delivery.message.topic());
+        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes, alias };
         if !delivery.fits(to) {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
@@ -125,6 +130,7 @@ impl Shard {
         let outgoing = session.outgoing();
         to.packet_id = outgoing.next_id();
         delivery.encode(&mut conn.out, to);
+        conn.alias_sent(delivery.message.topic(), alias);
         self.counters.publishes_sent[delivery.qos as usize] += 1;
         self.counters.packets_sent += 1;
         outgoing.start(delivery);
@@ -165,6 +171,8 @@ impl Shard {
             dup: true,
             now,
             max_packet_bytes: conn.max_packet_bytes,
+            // Rare enough to name its topic.
+            alias: Alias::default(),
         };
         if resend(entry, to, &mut conn.out) {
             self.counters.packets_sent += 1;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::aliases::Alias;
 use super::outbox::{Chunk, OutBatch};
 use crate::mqtt::encode::{self, PublishOut};
 use crate::mqtt::{QoS, Version};
@@ -121,6 +122,8 @@ pub struct Transmission {
     pub now: u64,
     /// The receiver's largest packet.
     pub max_packet_bytes: u32,
+    /// The topic alias to set or to use; see [`super::aliases`].
+    pub alias: Alias,
 }
 
 /// Seconds that are left of an expiry, as a receiver is told [MQTT-3.3.2-6]; at least 1 while the message is alive.
@@ -154,7 +157,8 @@ impl Delivery {
             forward: self.message.forward(),
             message_expiry: remaining_s(self.message.expires_at, to.now),
             subscription_ids: &self.subscription_ids,
-            ..PublishOut::new(self.message.topic(), self.message.payload())
+            topic_alias: to.alias.number,
+            ..PublishOut::new(if to.alias.known { "" } else { self.message.topic() }, self.message.payload())
         }
     }
 }

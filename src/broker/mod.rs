@@ -16,6 +16,7 @@
 
 mod acks;
 mod admission;
+mod aliases;
 pub mod auth;
 mod authenticate;
 mod batch;

@@ -186,7 +186,9 @@ impl<'a> Model<'a> {
             let socket = self.history.connections.iter().position(|c| c.will.as_ref().is_some_and(|will| will.message == message))?;
             return Some((self.accepted[socket]?, until));
         }
-        let until = publication.answered.map_or(until, |(seq, _)| seq.min(until));
+        // Where it was sent more than once, the answer does not say where the first one is.
+        let answered = publication.answered.filter(|_| publication.processed.len() == 1);
+        let until = answered.map_or(until, |(seq, _)| seq.min(until));
         publication.processed.first().map(|&first| (first, until.max(first)))
     }
 

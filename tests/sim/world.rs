@@ -57,6 +57,7 @@ impl World {
         }
         self.history.push(Event::Calm);
         self.settings.socket_bytes = 1_000_000;
+        self.settings.step_ms = self.settings.step_ms.max(20);
         self.settle();
     }
 

@@ -2,7 +2,7 @@
 //! take what they are sent, batches that come late or not at once, jumps of time, new limits at any moment.
 //!
 //! Nothing panics; nothing grows beyond its limit; what a client is sent keeps to the standard; each connection that the shard wants closed is named
-//! once; and when all clients have gone and time has passed, nothing is left of them.
+//! once; what can be delivered is; and when all clients have gone and time has passed, nothing is left of them.
 
 mod client;
 mod limits;
@@ -29,6 +29,8 @@ pub fn run(data: &[u8]) {
             world.step(&mut input);
             world.check();
         }
+        world.everything_arrives();
+        world.check();
         world.everyone_leaves();
         world.check();
         world.time_passes();
