@@ -70,7 +70,7 @@ fn connack_holds_neither_response_information_nor_reason_string_nor_user_propert
 #[test]
 fn a_client_gets_no_topic_alias_above_its_maximum() {
     for maximum in [None, Some(0), Some(1), Some(2)] {
-        let mut world = World::standard();
+        let mut world = World::limited(|config| config.limits.topic_alias_out_maximum = 3);
         let properties = Properties { topic_alias_maximum: maximum, ..Properties::default() };
         let subscriber = world.connect(&Connect { properties, ..connect(V5, "subscriber") });
         world.subscribe(subscriber, V5, "#", QoS::AtLeastOnce);
