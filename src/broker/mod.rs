@@ -30,6 +30,7 @@ pub mod hash;
 pub mod ids;
 mod inspect;
 mod interest;
+mod journal;
 mod message;
 pub mod outbox;
 mod outgoing;
@@ -51,6 +52,7 @@ pub mod wheel;
 
 pub use admission::Admission;
 pub use connection::Origin;
+pub use journal::JournalJob;
 pub use ids::{ConnId, MAX_SHARDS, ShardId};
 pub use inspect::Holdings;
 pub use outbox::OutBatch;
