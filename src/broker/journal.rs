@@ -209,7 +209,8 @@ impl Shard {
                 journal.jobs.push_back(JournalJob::Free { before: first });
             }
         }
-        while let Some(&(gate, slot)) = self.journal.as_ref().and_then(|journal| journal.gated.front()).filter(|(gate, _)| *gate <= number) {
+        while let Some(&(gate, slot)) = self.journal.as_ref().and_then(|journal| journal.gated.front()).filter(|(gate, _)| *gate <= number)
+        {
             if let Some(journal) = &mut self.journal {
                 journal.gated.pop_front();
             }

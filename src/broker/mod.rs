@@ -52,9 +52,9 @@ pub mod wheel;
 
 pub use admission::Admission;
 pub use connection::Origin;
-pub use journal::JournalJob;
 pub use ids::{ConnId, MAX_SHARDS, ShardId};
 pub use inspect::Holdings;
+pub use journal::JournalJob;
 pub use outbox::OutBatch;
 pub use peer::Batch;
 pub use session::home_of;

@@ -217,9 +217,9 @@ impl Shell {
         let own = usize::from(self.shard.id().0);
         let (ports, requests, journal) = (&self.ports, &self.requests, &self.journal);
         if wait != Wait::Poll
-            && (self.driver.has_work() || !self.bells[own].prepare_to_sleep(|| {
-                ports.any_inbound() || !requests.is_empty() || journal.as_ref().is_some_and(Journal::has_done)
-            }))
+            && (self.driver.has_work()
+                || !self.bells[own]
+                    .prepare_to_sleep(|| ports.any_inbound() || !requests.is_empty() || journal.as_ref().is_some_and(Journal::has_done)))
         {
             wait = Wait::Poll;
         }
