@@ -3,6 +3,7 @@
 use super::connection::{NONE, State};
 use super::ids::ConnId;
 use super::message::NEVER;
+use super::outgoing::Outgoing;
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
 use crate::metrics::{CloseCause, DropReason};
@@ -130,11 +131,24 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.drop_subscriptions(index, &session.subscriptions);
-        if let Some(mut outgoing) = session.outgoing.take() {
-            self.counters.count_dropped(DropReason::NoSession, outgoing.queued() as u64 + u64::from(outgoing.in_flight()));
-            while let Some(held) = outgoing.take_held() {
-                self.settle(held.ticket, ReasonCode::SUCCESS);
+        if let Some(outgoing) = session.outgoing.take() {
+            self.drop_outgoing(*outgoing);
+        }
+    }
+
+    /// What a session that ends has not been given is dropped, or goes to another member of its shared subscription.
+    fn drop_outgoing(&mut self, mut outgoing: Outgoing) {
+        let all = outgoing.queued() as u64 + u64::from(outgoing.in_flight());
+        let shared = outgoing.take_shared();
+        self.counters.count_dropped(DropReason::NoSession, all - shared.len() as u64);
+        shared.iter().for_each(|delivery| self.give_back(delivery));
+        while let Some(held) = outgoing.take_held() {
+            if held.delivery.share == 0 {
+                self.counters.count_dropped(DropReason::NoSession, 1);
+            } else {
+                self.give_back(&held.delivery);
             }
+            self.settle(held.ticket, ReasonCode::SUCCESS);
         }
     }
 

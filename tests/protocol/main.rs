@@ -4,10 +4,12 @@
 //! different ones. The normative statements that a test proves stand above it; 3.1.1 and 5.0 number them differently, so both may stand there.
 
 mod connect;
+mod flow;
 mod keep_alive;
 mod publish;
 mod retained;
 mod session;
+mod shared;
 mod subscribe;
 mod support;
 mod wildcards;
