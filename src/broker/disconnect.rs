@@ -99,8 +99,10 @@ impl Shard {
             None => {}
         }
         let offline = self.sessions.len() as u64 - self.connected;
-        if expiry_s == 0 || offline > u64::from(self.limits.max_offline_sessions) {
-            self.end_session(index);
+        if expiry_s == 0 {
+            self.end_session(index, DropReason::SessionExpired);
+        } else if offline > u64::from(self.limits.max_offline_sessions) {
+            self.end_session(index, DropReason::NoSession);
         } else if expiry_s != FOREVER_S {
             let timer = self.wheel.schedule(self.now + u64::from(expiry_s) * 1_000, TimerKey::SessionExpiry { session: index, generation });
             if let Some(session) = self.sessions.get_mut(index) {
@@ -122,8 +124,8 @@ impl Shard {
         self.publish_from_broker(&message.as_incoming(), index);
     }
 
-    /// The end of a session: subscriptions, queue and identifiers go.
-    pub(super) fn end_session(&mut self, index: u32) {
+    /// The end of a session: subscriptions, queue and identifiers go. `reason` is that of the messages which are lost with it.
+    pub(super) fn end_session(&mut self, index: u32, reason: DropReason) {
         // Whatever happens first, a pending will is not forgotten with the session [MQTT-3.1.3-9].
         self.publish_will(index);
         let Some(mut session) = self.sessions.remove(index) else { return };
@@ -131,6 +133,7 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.drop_subscriptions(index, &session.subscriptions);
+<<<<<<< HEAD
         if let Some(outgoing) = session.outgoing.take() {
             self.drop_outgoing(*outgoing);
         }
@@ -147,6 +150,15 @@ impl Shard {
                 self.counters.count_dropped(DropReason::NoSession, 1);
             } else {
                 self.give_back(&held.delivery);
+=======
+        if let Some(mut outgoing) = session.outgoing.take() {
+            let released = outgoing.released();
+            let lost = u64::from(outgoing.in_flight() - released) + outgoing.queued() as u64 + outgoing.held() as u64;
+            self.counters.deliveries_acknowledged += u64::from(released);
+            self.counters.count_dropped(reason, lost);
+            while let Some(held) = outgoing.take_held() {
+                self.settle(held.ticket, ReasonCode::SUCCESS);
+>>>>>>> main
             }
             self.settle(held.ticket, ReasonCode::SUCCESS);
         }

@@ -248,6 +248,7 @@ impl Shard {
     fn deliver_retained(&mut self, incoming: &Incoming<'_>, subscriber: Subscriber) {
         if incoming.expires_at <= self.now {
             // It ended on the way from its shard [MQTT-3.3.2-5].
+            self.counters.deliveries_matched += 1;
             return self.counters.count_dropped(DropReason::Expired, 1);
         }
         let mut subscription_ids = SubscriptionIds::new();

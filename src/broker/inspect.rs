@@ -1,6 +1,7 @@
 //! What a shard holds, for tests and for an operator who looks for leaks. Read-only, and walks all sessions and connections.
 
 use super::shard::Shard;
+use crate::metrics::Snapshot;
 
 /// Everything that a shard holds and that must be gone once its clients, their sessions and the retained messages are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,13 @@ impl Shard {
     /// Whether there is a session with this client identifier.
     pub fn has_session(&self, client_id: &str) -> bool {
         self.sessions.find(client_id).is_some()
+    }
+
+    /// Whether every delivery that was owed is done, given up with a reason, in flight, queued or held: owed, and accounted for.
+    pub fn deliveries(&self) -> (u64, u64) {
+        let Snapshot { counters, gauges } = self.snapshot();
+        let open = gauges.inflight_messages + gauges.queued_messages + gauges.held_messages;
+        (counters.deliveries_matched, counters.deliveries_ended() + open)
     }
 
     /// What the shard holds now.

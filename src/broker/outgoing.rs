@@ -114,6 +114,11 @@ impl Outgoing {
         self.held.len()
     }
 
+    /// Messages in flight that their receiver has, as it said by PUBREC: only the rest of the exchange is missing.
+    pub fn released(&self) -> u32 {
+        self.window.iter().filter(|entry| matches!(entry.stage, Stage::Released)).count() as u32
+    }
+
     /// Whether nothing is left to do or to remember. (The packet identifier starts anew then, which nobody can tell.)
     pub fn is_empty(&self) -> bool {
         self.window.is_empty() && self.queue.is_empty() && self.held.is_empty()

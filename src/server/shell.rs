@@ -157,6 +157,9 @@ struct Pending {
     moving: HashMap<ConnId, ShardId>,
     /// Sockets that found the ring to their shard full.
     parcels: Vec<(ShardId, MovedSocket)>,
+    /// Connections that came from other shards in this turn. They are read in the next one: what their clients sent before, on connections that live here
+    /// already, is then read first. A DISCONNECT is not to be overtaken by the CONNECT that follows it on another connection.
+    moved_here: Vec<MovedSocket>,
     /// Connections to be closed once their output has left, and by when at the latest.
     closing: Vec<(ConnId, Instant)>,
     /// Connections not read from because other shards lag.
@@ -178,7 +181,8 @@ impl Shell {
             let now = self.now();
             self.take_requests(now, &mut pending);
             self.take_arrivals(now, &mut pending);
-            self.take_parcels(now);
+            pending.moved_here.drain(..).for_each(|moved| self.take_moved(now, moved));
+            self.take_parcels(now, &mut pending);
             self.shard.tick(now);
             self.carry_out_commands(&mut pending);
             self.send_output(now);
@@ -221,7 +225,7 @@ impl Shell {
     }
 
     fn wait(&self, pending: &Pending) -> Wait {
-        if self.shard.has_work() {
+        if self.shard.has_work() || !pending.moved_here.is_empty() {
             return Wait::Poll;
         }
         if pending.batches_left || !pending.parcels.is_empty() {
@@ -268,12 +272,12 @@ impl Shell {
         }
     }
 
-    fn take_parcels(&mut self, now: u64) {
+    fn take_parcels(&mut self, now: u64, pending: &mut Pending) {
         for from in 0..self.ports.inbound.len() {
             while let Some(parcel) = self.ports.inbound[from].as_mut().and_then(|ring| ring.pop()) {
                 match parcel {
                     Parcel::Batch(batch) => self.shard.peer_batch(now, ShardId(from as u16), batch),
-                    Parcel::Socket(moved) => self.take_moved(now, moved),
+                    Parcel::Socket(moved) => pending.moved_here.push(moved),
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 mod connect;
 mod flow;
+mod hand_off;
 mod keep_alive;
 mod publish;
 mod retained;

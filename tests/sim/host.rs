@@ -344,6 +344,13 @@ impl Host {
             }
         }
         self.before = counters;
+        // Now and then: it walks all sessions.
+        if around.rng.percent(10) {
+            let (owed, accounted) = self.shard.deliveries();
+            if owed != accounted || around.rng.percent(10) {
+                around.history.push(Event::Counted { shard, owed, accounted });
+            }
+        }
         self.sessions.resize(around.history.clients.len(), false);
         for client in 0..around.history.clients.len() {
             let exists = self.shard.has_session(&around.history.clients[client].client_id);

@@ -4,6 +4,7 @@
 
 mod checks;
 mod client;
+mod finale;
 mod history;
 mod host;
 mod model;

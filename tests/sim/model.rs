@@ -31,8 +31,8 @@ pub struct Session {
     pub sockets: Vec<SocketIx>,
     /// By filter, in order.
     pub changes: BTreeMap<String, Vec<Change>>,
-    /// The last one of its client.
-    pub last: bool,
+    /// It lived when the world had become quiet.
+    pub alive: bool,
 }
 
 /// What the options of a filter were during a stretch of the history.
@@ -107,6 +107,13 @@ impl<'a> Model<'a> {
             Event::Processed { sent, socket, certain } => self.processed(seq, *sent, *socket, *certain),
             Event::Received { socket, packet } => self.received(seq, *socket, packet),
             Event::Ended { socket, end: crate::history::End::Shard, .. } => self.ended(*socket),
+            Event::Quiet => {
+                for client in 0..self.history.clients.len() {
+                    if let Some(last) = self.sessions.iter_mut().rfind(|session| session.client == client) {
+                        last.alive = true;
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -117,11 +124,8 @@ impl<'a> Model<'a> {
         let known = self.sessions.iter().rposition(|session| session.client == client);
         let session = match known {
             Some(known) if self.history.resumes(socket) => known,
-            known => {
-                if let Some(known) = known {
-                    self.sessions[known].last = false;
-                }
-                self.sessions.push(Session { client, sockets: Vec::new(), changes: BTreeMap::new(), last: true });
+            _ => {
+                self.sessions.push(Session { client, sockets: Vec::new(), changes: BTreeMap::new(), alive: false });
                 self.sessions.len() - 1
             }
         };

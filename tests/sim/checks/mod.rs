@@ -1,5 +1,6 @@
 //! The judges of a world. Each looks at the recorded history alone, and can fail.
 
+mod accounting;
 mod acks;
 mod delivery;
 mod order;
@@ -31,5 +32,6 @@ pub fn all(world: &World) -> Vec<Violation> {
     delivery::check(world, &model, &mut violations);
     order::check(&model, &mut violations);
     acks::check(&model, &mut violations);
+    accounting::check(&model, &mut violations);
     violations
 }
