@@ -133,33 +133,21 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.drop_subscriptions(index, &session.subscriptions);
-<<<<<<< HEAD
         if let Some(outgoing) = session.outgoing.take() {
-            self.drop_outgoing(*outgoing);
+            self.drop_outgoing(*outgoing, reason);
         }
     }
 
-    /// What a session that ends has not been given is dropped, or goes to another member of its shared subscription.
-    fn drop_outgoing(&mut self, mut outgoing: Outgoing) {
-        let all = outgoing.queued() as u64 + u64::from(outgoing.in_flight());
+    /// What a session that ends has not taken goes to another member of its shared subscription, or is lost for this reason.
+    fn drop_outgoing(&mut self, mut outgoing: Outgoing, reason: DropReason) {
+        let released = outgoing.released();
+        let lost = u64::from(outgoing.in_flight() - released) + outgoing.queued() as u64;
+        self.counters.deliveries_acknowledged += u64::from(released);
         let shared = outgoing.take_shared();
-        self.counters.count_dropped(DropReason::NoSession, all - shared.len() as u64);
-        shared.iter().for_each(|delivery| self.give_back(delivery));
+        self.counters.count_dropped(reason, lost - shared.len() as u64);
+        shared.iter().for_each(|delivery| self.give_back(delivery, reason));
         while let Some(held) = outgoing.take_held() {
-            if held.delivery.share == 0 {
-                self.counters.count_dropped(DropReason::NoSession, 1);
-            } else {
-                self.give_back(&held.delivery);
-=======
-        if let Some(mut outgoing) = session.outgoing.take() {
-            let released = outgoing.released();
-            let lost = u64::from(outgoing.in_flight() - released) + outgoing.queued() as u64 + outgoing.held() as u64;
-            self.counters.deliveries_acknowledged += u64::from(released);
-            self.counters.count_dropped(reason, lost);
-            while let Some(held) = outgoing.take_held() {
-                self.settle(held.ticket, ReasonCode::SUCCESS);
->>>>>>> main
-            }
+            self.give_back(&held.delivery, reason);
             self.settle(held.ticket, ReasonCode::SUCCESS);
         }
     }

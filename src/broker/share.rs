@@ -66,15 +66,15 @@ impl Shard {
         self.deliver_to(recipient, incoming, &mut None, job)
     }
 
-    /// A message that a member did not take before its session ended: to another one, if there is one.
-    pub(super) fn give_back(&mut self, delivery: &Delivery) {
+    /// A message that a member did not take before its session ended: to another one, or lost for this reason.
+    pub(super) fn give_back(&mut self, delivery: &Delivery, reason: DropReason) {
         let incoming = delivery.message.as_incoming();
-        let Some(group) = self.topics.share_by_fingerprint(delivery.share) else {
-            return self.counters.count_dropped(DropReason::NoSession, 1);
-        };
         if incoming.expires_at <= self.now {
             return self.counters.count_dropped(DropReason::Expired, 1);
         }
+        let group = if delivery.share == 0 { None } else { self.topics.share_by_fingerprint(delivery.share) };
+        let Some(group) = group else { return self.counters.count_dropped(reason, 1) };
+        self.counters.deliveries_handed_on += 1;
         let mut job = Job::new(Publisher { session: NONE, hold: false, answer: AnswerTo::Nobody });
         let code = self.pass_on(group, &incoming, &mut job);
         self.finish_job(job, code);
