@@ -3,6 +3,7 @@
 use super::connection::{NONE, State};
 use super::ids::ConnId;
 use super::message::NEVER;
+use super::outgoing::Outgoing;
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
 use crate::metrics::{CloseCause, DropReason};
@@ -132,14 +133,22 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.drop_subscriptions(index, &session.subscriptions);
-        if let Some(mut outgoing) = session.outgoing.take() {
-            let released = outgoing.released();
-            let lost = u64::from(outgoing.in_flight() - released) + outgoing.queued() as u64 + outgoing.held() as u64;
-            self.counters.deliveries_acknowledged += u64::from(released);
-            self.counters.count_dropped(reason, lost);
-            while let Some(held) = outgoing.take_held() {
-                self.settle(held.ticket, ReasonCode::SUCCESS);
-            }
+        if let Some(outgoing) = session.outgoing.take() {
+            self.drop_outgoing(*outgoing, reason);
+        }
+    }
+
+    /// What a session that ends has not taken goes to another member of its shared subscription, or is lost for this reason.
+    fn drop_outgoing(&mut self, mut outgoing: Outgoing, reason: DropReason) {
+        let released = outgoing.released();
+        let lost = u64::from(outgoing.in_flight() - released) + outgoing.queued() as u64;
+        self.counters.deliveries_acknowledged += u64::from(released);
+        let shared = outgoing.take_shared();
+        self.counters.count_dropped(reason, lost - shared.len() as u64);
+        shared.iter().for_each(|delivery| self.give_back(delivery, reason));
+        while let Some(held) = outgoing.take_held() {
+            self.give_back(&held.delivery, reason);
+            self.settle(held.ticket, ReasonCode::SUCCESS);
         }
     }
 

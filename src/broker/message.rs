@@ -117,6 +117,8 @@ pub struct Delivery {
     /// The RETAIN flag towards the subscriber.
     pub retain: bool,
     pub subscription_ids: SubscriptionIds,
+    /// Fingerprint of the shared subscription whose message this is: another member gets it if this one does not take it. 0 for the session's own.
+    pub share: u64,
 }
 
 /// What the encoder must know of the receiver and of this transmission.

@@ -44,6 +44,7 @@ mod route;
 mod run;
 mod session;
 mod shard;
+mod share;
 mod subscribe;
 mod sys;
 mod timers;

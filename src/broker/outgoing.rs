@@ -223,6 +223,17 @@ impl Outgoing {
         Some(delivery)
     }
 
+    /// Takes out, in order, the messages that another member of their shared subscription may get in place of this session, which ends: at QoS 1 what is
+    /// not acknowledged, at QoS 2 only what was never sent [MQTT-4.8.2-5].
+    pub fn take_shared(&mut self) -> Vec<Delivery> {
+        let sent = std::mem::take(&mut self.window).into_iter().filter_map(|entry| match entry.stage {
+            Stage::Published(delivery) if delivery.qos == QoS::AtLeastOnce => Some(delivery),
+            _ => None,
+        });
+        let waiting = std::mem::take(&mut self.queue);
+        sent.chain(waiting).filter(|delivery| delivery.share != 0).collect()
+    }
+
     /// Lets a message wait outside the queue, with its publisher's acknowledgement.
     pub fn hold(&mut self, held: Held) {
         self.count_in(&held.delivery);

@@ -5,11 +5,13 @@
 
 mod connect;
 mod durability;
+mod flow;
 mod hand_off;
 mod keep_alive;
 mod publish;
 mod retained;
 mod session;
+mod shared;
 mod subscribe;
 mod support;
 mod wildcards;
