@@ -27,7 +27,8 @@ impl World {
         for host in &mut self.hosts {
             host.shard.set_limits(Arc::new(Limits::default()));
         }
-        let probes: Vec<ClientIx> = (0..self.settings.shards).map(|shard| self.newcomer(&format!("probe-{shard}"), Some(ShardId(shard)))).collect();
+        let probes: Vec<ClientIx> =
+            (0..self.settings.shards).map(|shard| self.newcomer(&format!("probe-{shard}"), Some(ShardId(shard)))).collect();
         self.settle("probes connect");
         for probe in probes {
             let topics: Vec<String> = (0..PROBES).map(|_| topics::random_topic(&mut self.rng)).collect();
@@ -93,7 +94,8 @@ impl World {
         for burst in topics.chunks(BURST) {
             self.with(client, |client, around| {
                 for topic in burst {
-                    let qos = if clear { QoS::AtLeastOnce } else { around.rng.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]) };
+                    let qos =
+                        if clear { QoS::AtLeastOnce } else { around.rng.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]) };
                     let message = new_message(client, purpose, topic.clone(), qos, clear, 20, around);
                     around.history.messages[message].expiry_s = None;
                     if clear {

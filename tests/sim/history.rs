@@ -133,13 +133,21 @@ pub enum Event {
     },
     /// A session came into being, or is gone, as seen after a turn of its home.
     SessionSeen {
+        shard: ShardId,
         client: ClientIx,
         exists: bool,
     },
     /// Deliveries that a shard owed so far, and those that it accounts for.
-    Counted { shard: ShardId, owed: u64, accounted: u64 },
+    Counted {
+        shard: ShardId,
+        owed: u64,
+        accounted: u64,
+    },
     /// What a shard holds when everybody has gone for good.
-    Left { shard: ShardId, holdings: Holdings },
+    Left {
+        shard: ShardId,
+        holdings: Holdings,
+    },
     /// No shard ran between these times.
     Jumped {
         from: u64,
