@@ -9,7 +9,7 @@ use crate::rng::Rng;
 use crate::settings::Settings;
 
 /// How long a connection that is to be closed gets to take what was queued before, ms.
-const LAST_WORDS_MS: u64 = 5_000;
+pub const LAST_WORDS_MS: u64 = 5_000;
 
 /// What a turn works with.
 pub struct Surroundings<'a> {
@@ -356,7 +356,7 @@ impl Host {
             let exists = self.shard.has_session(&around.history.clients[client].client_id);
             if exists != self.sessions[client] {
                 self.sessions[client] = exists;
-                around.history.push(Event::SessionSeen { client, exists });
+                around.history.push(Event::SessionSeen { shard, client, exists });
             }
         }
     }

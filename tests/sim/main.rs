@@ -7,6 +7,7 @@ mod client;
 mod finale;
 mod history;
 mod host;
+mod lives;
 mod model;
 mod network;
 mod rng;
