@@ -12,8 +12,9 @@ use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
 
 use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Wait};
+use super::gate::Gates;
 use super::socket;
-use crate::broker::{Batch, Command, ConnId, JournalJob, Origin, OutBatch, Shard, ShardId};
+use crate::broker::{Admission, Batch, Command, ConnId, JournalJob, Origin, OutBatch, Shard, ShardId};
 use crate::config::Limits;
 use crate::metrics::CloseCause;
 use crate::ring::Ports;
@@ -44,6 +45,7 @@ pub struct MovedSocket {
 #[derive(Clone, Debug)]
 pub enum Request {
     Limits(Arc<Limits>),
+    Admission(Arc<Admission>),
     SysInterval(u32),
     /// The state is whole: let clients in.
     Listen,
@@ -63,6 +65,8 @@ pub struct Shell {
     pub journal: Option<Journal>,
     /// Sockets to listen on, once the shard is told to.
     pub listeners: Vec<OwnedFd>,
+    /// How many connections the listeners take, over all shards.
+    pub gates: Arc<Gates>,
     /// Zero of the shard's clock; the same for all shards.
     pub started: Instant,
 }
@@ -82,6 +86,7 @@ struct Aftermath {
 /// The driver's view of the shell during a turn.
 struct Turn<'a> {
     shard: &'a mut Shard,
+    gates: &'a Gates,
     aftermath: &'a mut Aftermath,
     started: Instant,
     /// The clock, read once a turn, when the first event comes.
@@ -149,7 +154,9 @@ impl Events for Turn<'_> {
 
     fn closed(&mut self, conn: ConnId) {
         let now = self.now();
-        self.shard.closed(now, conn);
+        if let Some(origin) = self.shard.closed(now, conn) {
+            self.gates.leave(&origin);
+        }
     }
 
     fn rung(&mut self) {}
@@ -226,6 +233,7 @@ impl Shell {
         let congested = self.shard.congested();
         let mut turn = Turn {
             shard: &mut self.shard,
+            gates: &self.gates,
             aftermath: &mut pending.aftermath,
             started: self.started,
             now: None,
@@ -257,6 +265,7 @@ impl Shell {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Limits(limits) => self.shard.set_limits(limits),
+                Request::Admission(admission) => self.shard.set_admission(admission),
                 Request::SysInterval(interval_s) => self.shard.set_sys_interval(interval_s),
                 Request::Listen => self.listen(),
                 Request::Stop => {
@@ -331,18 +340,39 @@ impl Shell {
     /// New connections in, moving ones out.
     fn take_arrivals(&mut self, now: u64, pending: &mut Pending) {
         for (listener, socket, peer) in pending.aftermath.arrivals.drain(..) {
+            // A connection that is not taken is closed by dropping its socket.
+            let origin = Origin { listener: listener as u16, peer };
+            if let Err(why) = self.gates.enter(&origin, now) {
+                self.shard.count_refused(why);
+                continue;
+            }
             socket::prepare(&socket);
-            // Where the shard has no room, the socket is closed by being dropped.
-            let Some(conn) = self.shard.open(now, Origin { listener: listener as u16, peer }) else { continue };
-            if let Err(error) = self.driver.attach(conn, socket) {
+            if let Some(conn) = self.open(now, origin)
+                && let Err(error) = self.driver.attach(conn, socket)
+            {
                 tracing::warn!("cannot read from a new connection: {error}");
-                self.shard.closed(now, conn);
+                self.closed(now, conn);
             }
         }
         for (conn, socket) in pending.aftermath.departures.drain(..) {
             let Some(to) = pending.moving.remove(&conn) else { continue };
             let Some((origin, received)) = self.shard.release(conn) else { continue };
             pending.parcels.push((to, MovedSocket { socket, origin, received }));
+        }
+    }
+
+    /// Where the shard has no room, the connection is closed, and does not count any more.
+    fn open(&mut self, now: u64, origin: Origin) -> Option<ConnId> {
+        let conn = self.shard.open(now, origin.clone());
+        if conn.is_none() {
+            self.gates.leave(&origin);
+        }
+        conn
+    }
+
+    fn closed(&mut self, now: u64, conn: ConnId) {
+        if let Some(origin) = self.shard.closed(now, conn) {
+            self.gates.leave(&origin);
         }
     }
 
@@ -358,11 +388,10 @@ impl Shell {
     }
 
     fn take_moved(&mut self, now: u64, moved: MovedSocket) {
-        let Some(conn) = self.shard.open(now, moved.origin) else { return };
+        let Some(conn) = self.open(now, moved.origin) else { return };
         if let Err(error) = self.driver.attach(conn, moved.socket) {
             tracing::warn!("cannot read from a connection of another shard: {error}");
-            self.shard.closed(now, conn);
-            return;
+            return self.closed(now, conn);
         }
         if !self.shard.receive(now, conn, &moved.received) {
             self.driver.pause(conn);

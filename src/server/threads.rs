@@ -9,9 +9,10 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::driver::{AnyDriver, Backend, Bell, Options, probe};
+use super::gate::Gates;
 use super::shell::{Parcel, Request, Shell};
 use super::socket;
-use crate::broker::{Shard, ShardConfig, ShardId};
+use crate::broker::{Admission, Shard, ShardConfig, ShardId};
 use crate::config::{self, Config};
 use crate::ring::{Ports, mesh};
 use crate::storage::{self, Journal, Recovered, Storage};
@@ -27,6 +28,7 @@ const FEW_FILE_DESCRIPTORS: u64 = 4_096;
 pub struct Shards {
     threads: Vec<JoinHandle<std::io::Result<()>>>,
     requests: Vec<Sender<Request>>,
+    gates: Arc<Gates>,
     bells: Vec<Arc<Bell>>,
     addresses: Vec<SocketAddr>,
     backend: &'static str,
@@ -36,6 +38,10 @@ pub struct Shards {
 /// What one thread is made of; everything here can be sent to it.
 struct Plan {
     shard: ShardConfig,
+    admission: Arc<Admission>,
+    /// For what clients must not foresee.
+    entropy: [u8; 32],
+    gates: Arc<Gates>,
     sys: Options,
     backend: Backend,
     listeners: Vec<OwnedFd>,
@@ -69,13 +75,14 @@ impl Shards {
             );
         }
         let backend = choose_backend(config.io.backend)?;
+        let gates = Arc::new(Gates::new(&config.listeners));
         let (addresses, listeners) = socket::listen(&config.listeners, count)?;
         let mut bells = Vec::new();
         for _ in 0..count {
             bells.push(Arc::new(Bell::new().map_err(|error| format!("cannot make an eventfd: {error}; raise `ulimit -n`"))?));
         }
         let storage = config.storage.data_dir.as_deref().map(Storage::open).transpose()?;
-        let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), bells, addresses, backend: name(backend), storage };
+        let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), gates, bells, addresses, backend: name(backend), storage };
         shards.spawn_all(config, count, &cpus, backend, listeners, ended)?;
         if let Some(storage) = &mut shards.storage {
             storage.commit_epoch(count)?;
@@ -96,6 +103,8 @@ impl Shards {
         let limits = Arc::new(config.limits.clone());
         let started = Instant::now();
         let seed = random_seed();
+        let entropy = random_key()?;
+        let admission = Arc::new(Admission::new(config));
         let (ready, outcome) = bounded(usize::from(count));
         let mut logs = self.start_logs(count, backend)?.into_iter();
         for ((index, ports), listeners) in mesh(usize::from(count), RING_CAPACITY).into_iter().enumerate().zip(listeners) {
@@ -104,6 +113,9 @@ impl Shards {
             let id = ShardId(index as u16);
             let plan = Plan {
                 shard: ShardConfig { id, shards: count, limits: Arc::clone(&limits), sys_interval_s: config.sys.interval_s, seed },
+                admission: Arc::clone(&admission),
+                entropy,
+                gates: Arc::clone(&self.gates),
                 sys: options(&config.io),
                 backend,
                 listeners,
@@ -169,6 +181,12 @@ impl Shards {
         }
     }
 
+    /// Who is let in from now on, and how many.
+    pub fn set_admission(&self, config: &Config) {
+        self.gates.set_limits(&config.listeners);
+        self.request(&Request::Admission(Arc::new(Admission::new(config))));
+    }
+
     /// Ends all shards, and waits until they have.
     ///
     /// # Errors
@@ -215,20 +233,14 @@ fn run_shard(plan: Plan, ready: &Sender<Result<(), String>>) -> std::io::Result<
     };
     let now = plan.started.elapsed().as_millis() as u64;
     let mut shard = Shard::new(plan.shard, now);
+    shard.set_entropy(plan.entropy);
+    shard.set_admission(plan.admission);
     let (journal, recovered) = plan.storage.unzip();
     if journal.is_some() {
         shard.keep_journal(unix_ms().saturating_sub(now));
     }
-    let mut shell = Shell {
-        shard,
-        driver,
-        ports: plan.ports,
-        bells: plan.bells,
-        requests: plan.requests,
-        journal,
-        listeners: plan.listeners,
-        started: plan.started,
-    };
+    let Plan { listeners, ports, bells, requests, gates, started, .. } = plan;
+    let mut shell = Shell { shard, driver, ports, bells, requests, journal, listeners, gates, started };
     if let Some(recovered) = recovered {
         shell.restore(&recovered)?;
     }
@@ -277,4 +289,16 @@ fn options(io: &config::Io) -> Options {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// # Errors
+/// The system has no randomness to give.
+fn random_key() -> Result<[u8; 32], String> {
+    let mut key = [0; 32];
+    // Up to 256 bytes come whole (getrandom(2)).
+    match rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty()) {
+        Ok(length) if length == key.len() => Ok(key),
+        Ok(_) => Err("the system gave fewer random bytes than it was asked for".to_owned()),
+        Err(error) => Err(format!("the system has no random bytes to give: {error}")),
+    }
 }
