@@ -131,7 +131,10 @@ impl Shard {
         let number =
             self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
         let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos };
-        match self.publish(incoming, Publisher { session, hold: !v5, answer }) {
+        let mark = self.journal_mark();
+        let settled = self.publish(incoming, Publisher { session, hold: !v5, answer });
+        self.gate_since(id.slot, mark);
+        match settled {
             Settled::Now(code) => self.answer(answer, code),
             Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
         }
@@ -194,7 +197,7 @@ impl Shard {
         match answer {
             AnswerTo::Nobody => {}
             AnswerTo::Peer { shard, ticket } => {
-                self.peers.to(shard).messages.push(super::peer::PeerMessage::PublishDone { ticket, code });
+                self.reply(shard, ticket, code);
             }
             AnswerTo::Client { conn, number, session, session_generation, packet_id, qos } => {
                 if qos == QoS::ExactlyOnce
