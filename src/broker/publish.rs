@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::acks::{AnswerTo, TicketId};
-use super::connection::{NONE, State};
+use super::connection::{Connection, NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
@@ -163,6 +163,11 @@ impl Shard {
         };
         conn.acks.get_or_insert_with(Box::default).push(packet_id, QoS::ExactlyOnce, Some(code));
         self.send_acks(id);
+        // Behind an answer that waits, repetitions must not pile up without end.
+        let waits = |conn: &Connection| conn.acks.as_ref().is_some_and(|acks| acks.len() > usize::from(conn.terms.receive_maximum));
+        if self.connections.get(id).is_some_and(waits) {
+            self.pause_publisher(id);
+        }
         true
     }
 
