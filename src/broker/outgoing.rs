@@ -1,7 +1,7 @@
 //! The QoS 1 and 2 messages on their way to one session: what is in flight, what waits, and whose acknowledgement waits with it.
 //!
 //! Packet identifiers are given in sequence, so the window is a deque that is indexed by identifier: sending, acknowledging and resuming are O(1) a
-//! message. The window and the queue are bounded by the caller's limits; this file only keeps the order [MQTT-4.6.0-1] [MQTT-4.6.0-5].
+//! message. The window and the queue are bounded by the caller's limits; this file only keeps the order [MQTT-4.6.0-1] [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 
 use std::collections::VecDeque;
 
@@ -124,12 +124,12 @@ impl Outgoing {
         self.window.is_empty() && self.queue.is_empty() && self.held.is_empty()
     }
 
-    /// Whether one more message may be sent now with `limit` in flight at most.
+    /// Whether one more message may be sent now with `limit` in flight at most [MQTT-4.9.0-2]; nothing else waits for that [MQTT-3.3.4-10].
     pub fn window_open(&self, limit: u16) -> bool {
         self.resend_at == self.window.len() && self.under_way < u32::from(limit) && self.window.len() < IDS as usize - 1
     }
 
-    /// The packet identifier of the next message that is started: not in use [MQTT-2.2.1-4] [MQTT-2.3.1-4].
+    /// The packet identifier of the next message that is started: not in use [MQTT-2.2.1-4] [MQTT-2.3.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1].
     pub fn next_id(&mut self) -> u16 {
         self.front_id = self.front_id.max(1);
         id_after(self.front_id, self.window.len())
@@ -153,7 +153,8 @@ impl Outgoing {
         ((index as usize) < self.window.len()).then_some(index as usize)
     }
 
-    /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over. Returns whether there was one at the expected stage.
+    /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over, and not before [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5].
+    /// Returns whether there was one at the expected stage.
     pub fn finish(&mut self, packet_id: u16, expected: impl Fn(&Stage) -> bool) -> bool {
         let Some(index) = self.index(packet_id) else { return false };
         if matches!(self.window[index].stage, Stage::Done) || !expected(&self.window[index].stage) {
@@ -174,7 +175,7 @@ impl Outgoing {
         true
     }
 
-    /// PUBREC: forgets the message and waits for PUBCOMP. Returns whether the identifier is of a QoS 2 message in flight.
+    /// PUBREC: forgets the message [MQTT-4.3.3-6] and waits for PUBCOMP. Returns whether the identifier is of a QoS 2 message in flight.
     pub fn release(&mut self, packet_id: u16) -> bool {
         let Some(index) = self.index(packet_id) else { return false };
         match &self.window[index].stage {

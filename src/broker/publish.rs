@@ -52,7 +52,7 @@ impl Shard {
             return Some(None);
         }
         if alias > self.connections.get(id)?.terms.topic_alias_maximum {
-            // [MQTT-3.3.2-9]
+            // [MQTT-3.2.2-17] [MQTT-3.2.2-18] [MQTT-3.3.2-9]; all others are accepted [MQTT-3.3.2-12]
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
         }
@@ -113,7 +113,8 @@ impl Shard {
         self.publish(incoming, publisher);
     }
 
-    /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-4.3.2-4] [MQTT-4.3.3-8].
+    /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-3.3.4-1] [MQTT-4.3.2-2] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
+    /// [MQTT-4.5.0-1]. At QoS 1 each PUBLISH is a new message, whatever its identifier and DUP [MQTT-4.3.2-5].
     fn publish_acknowledged(&mut self, id: ConnId, packet_id: u16, dup: bool, incoming: &Incoming<'_>) {
         if incoming.qos == QoS::ExactlyOnce && self.repeat_pubrec(id, packet_id, dup) {
             return;
@@ -140,7 +141,8 @@ impl Shard {
         }
     }
 
-    /// A QoS 2 PUBLISH that was sent again: it gets its answer again and is not delivered again [MQTT-4.3.3-10]. False for a new one.
+    /// A QoS 2 PUBLISH that was sent again: it gets its answer again and is not delivered again [MQTT-4.3.3-2] [MQTT-4.3.3-10]. False for a new one, as
+    /// every one is after a refusal [MQTT-4.3.3-9]; but one that says it is a repetition is refused once more.
     fn repeat_pubrec(&mut self, id: ConnId, packet_id: u16, dup: bool) -> bool {
         let Some(conn) = self.connections.get_mut(id) else { return true };
         let Some(received) = self.sessions.get(conn.session).and_then(|session| session.received.as_ref()) else { return false };
@@ -221,6 +223,7 @@ impl Shard {
         }
     }
 
+    /// A client of 3.x that cannot be told of an error is let go, unless the error passes in time [MQTT-4.8.0-2].
     fn answer_client(&mut self, id: ConnId, number: u64, code: ReasonCode) {
         let Some(conn) = self.connections.get_mut(id).filter(|conn| conn.state == State::Connected) else { return };
         let Some(acks) = &mut conn.acks else { return };
@@ -234,7 +237,8 @@ impl Shard {
         self.send_acks(id);
     }
 
-    /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+    /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3], under their identifiers [MQTT-2.2.1-5] [MQTT-2.3.1-6] and
+    /// without properties [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3].
     fn send_acks(&mut self, id: ConnId) {
         let Some(conn) = self.output(id.slot) else { return };
         let half = usize::from(conn.terms.receive_maximum) / 2;
@@ -252,7 +256,8 @@ impl Shard {
         }
     }
 
-    /// PUBREL: the client will not send this PUBLISH again [MQTT-4.3.3-11].
+    /// PUBREL: the client will not send this PUBLISH again [MQTT-4.3.3-2] [MQTT-4.3.3-11], and its identifier is free [MQTT-4.3.3-12]. What has become
+    /// of the message meanwhile plays no part [MQTT-4.3.3-13].
     pub(super) fn on_pubrel(&mut self, id: ConnId, ack: &Ack<'_>) {
         let Some(conn) = self.connections.get(id) else { return };
         let version = conn.version;
@@ -266,6 +271,7 @@ impl Shard {
         }
         let code = if held { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
         if let Some(conn) = self.output(id.slot) {
+            // Without properties [MQTT-3.7.2-2] [MQTT-3.7.2-3].
             encode::ack(conn.out.own(), version, PacketType::Pubcomp, ack.packet_id, code, &Properties::default());
             self.counters.packets_sent += 1;
         }
