@@ -268,6 +268,9 @@ impl Shard {
         targets.resolve(&self.topics, matches, job.publisher.session);
         let mut message = None;
         for target in &targets.list {
+            if incoming.retain {
+                self.note_live_retained(target.session, incoming.topic);
+            }
             let outcome =
                 self.deliver_to(target.session, target.qos, target.retain_as_published, targets.ids(target), incoming, &mut message, job);
             code = worse(code, outcome);
@@ -289,9 +292,6 @@ impl Shard {
     ) -> ReasonCode {
         // RETAIN tells a subscriber "from the store" unless it asked for the publisher's flag [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.3.1-13].
         let retain = incoming.retain && retain_as_published;
-        if incoming.retain {
-            self.note_live_retained(session, incoming.topic);
-        }
         let qos = delivered_qos(incoming.qos, granted);
         if qos == QoS::AtMostOnce {
             self.deliver_at_most_once(session, incoming, retain, ids);
