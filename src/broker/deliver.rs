@@ -167,8 +167,8 @@ impl Shard {
         self.take_held(index);
     }
 
-    /// Sends the next message again that the last connection left unfinished [MQTT-4.4.0-1], however old it is by now [MQTT-4.3.3-7]; false when there
-    /// is none or no room.
+    /// Sends the next message again that the last connection left unfinished [MQTT-4.4.0-1], however old it is by now [MQTT-4.3.3-7], also one of a shared
+    /// subscription [MQTT-4.8.2-4]; false when there is none or no room.
     fn resend_next(&mut self, index: u32, slot: u32) -> bool {
         let (now, allowed) = (self.now, self.allowed_unsent);
         let Some(conn) = self.output(slot) else { return false };

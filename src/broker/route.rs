@@ -290,6 +290,9 @@ impl Shard {
         targets.resolve(&self.topics, matches, job.publisher.session);
         let mut message = None;
         for target in &targets.list {
+            if incoming.retain {
+                self.note_live_retained(target.session, incoming.topic);
+            }
             code = worse(code, self.deliver_to(targets.recipient(target), incoming, &mut message, job));
         }
         self.scratch.targets = Some(targets);
@@ -306,9 +309,6 @@ impl Shard {
     ) -> ReasonCode {
         // RETAIN tells a subscriber "from the store" unless it asked for the publisher's flag [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.3.1-13].
         let retain = incoming.retain && to.retain_as_published;
-        if incoming.retain {
-            self.note_live_retained(to.session, incoming.topic);
-        }
         let qos = delivered_qos(incoming.qos, to.qos);
         if qos == QoS::AtMostOnce {
             self.deliver_at_most_once(to.session, incoming, retain, to.subscription_ids);
