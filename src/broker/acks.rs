@@ -95,6 +95,8 @@ pub struct PendingAcks {
     base: u64,
     /// Answers at QoS 1.
     at_qos1: usize,
+    /// One of them will never be given.
+    withheld: bool,
 }
 
 impl PendingAcks {
@@ -118,6 +120,15 @@ impl PendingAcks {
         if let Some(answer) = number.checked_sub(self.base).and_then(|index| self.answers.get_mut(index as usize)) {
             answer.code = Some(code);
         }
+    }
+
+    /// One of the answers will never be given, and so none behind it.
+    pub fn withhold(&mut self) {
+        self.withheld = true;
+    }
+
+    pub fn withheld(&self) -> bool {
+        self.withheld
     }
 
     /// The next answer that may leave.

@@ -1,16 +1,17 @@
 //! CONNECT: from a stranger to a session, on whatever shard the session lives.
 
 use super::admission::{announce, refused_publish_flags};
+use super::aliases::TopicAliases;
 use super::authenticate::Proven;
 use super::connection::{NONE, State};
-use super::disconnect::{FOREVER_S, Will as Last};
+use super::disconnect::Will as Last;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
 use super::session::{Will, home_of};
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
-use crate::config::Terms;
-use crate::metrics::{CloseCause, RefuseReason};
+use crate::config::{Limits, Terms};
+use crate::metrics::{CloseCause, DropReason, RefuseReason};
 use crate::mqtt::{Connect, ConnectError, Properties, ReasonCode, TopicName, Version, decode_connect, encode};
 
 impl Shard {
@@ -22,6 +23,7 @@ impl Shard {
         };
         if let Some(conn) = self.connections.get_mut(id) {
             conn.version = connect.version;
+            conn.max_packet_bytes = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         }
         if self.turned_away(id) {
             return;
@@ -96,11 +98,16 @@ impl Shard {
         self.command(Command::Close { conn: id, after_send: told });
     }
 
+    /// Does nothing where the client's Maximum Packet Size does not allow it [MQTT-3.1.2-24].
     fn send_connack(&mut self, id: ConnId, version: Version, session_present: bool, code: u8, properties: &Properties<'_>) {
-        if let Some(conn) = self.output(id.slot) {
-            encode::connack(conn.out.own(), version, session_present, code, properties);
-            self.counters.packets_sent += 1;
+        let Some(conn) = self.output(id.slot) else { return };
+        let (maximum, out) = (conn.max_packet_bytes as usize, conn.out.own());
+        let before = out.len();
+        encode::connack(out, version, session_present, code, properties);
+        if out.len() - before > maximum {
+            return out.truncate(before);
         }
+        self.counters.packets_sent += 1;
     }
 
     fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
@@ -144,20 +151,22 @@ impl Shard {
             return self.refuse_connect(id, ReasonCode::NOT_AUTHORIZED);
         }
         let terms = self.terms_of(id);
-        let (session, present) = self.open_session(client_id, connect);
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.user = user.map(Box::from);
-        }
-        let keep_alive_s = granted_keep_alive(connect, terms);
-        self.attach(id, session, connect, terms, keep_alive_s);
-        self.counters.connects_accepted += 1;
-        let expiry_s = self.sessions.get(session).map_or(0, |session| session.expiry_s);
+        let (expiry_s, keep_alive_s) = (granted_expiry(connect, &self.limits), granted_keep_alive(connect, terms));
         let mut properties = connack_properties(connect, terms, assigned, expiry_s, keep_alive_s);
         if let Some(proven) = proven {
             // [MQTT-4.12.0-5]
             properties.auth_method = Some(&proven.method);
             properties.auth_data = (!proven.data.is_empty()).then_some(&proven.data);
         }
+        if !fits(connect, &properties) {
+            return self.refuse_connect(id, ReasonCode::PACKET_TOO_LARGE);
+        }
+        let (session, present) = self.open_session(client_id, connect, expiry_s);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.user = user.map(Box::from);
+        }
+        self.attach(id, session, connect, terms, keep_alive_s);
+        self.counters.connects_accepted += 1;
         // [MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
         self.send_connack(id, connect.version, present, 0, &properties);
         if present {
@@ -175,19 +184,13 @@ impl Shard {
     }
 
     /// Finds or makes the session; whoever had it before is told to go [MQTT-3.1.4-2] [MQTT-3.1.4-3].
-    fn open_session(&mut self, client_id: &str, connect: &Connect<'_>) -> (u32, bool) {
+    fn open_session(&mut self, client_id: &str, connect: &Connect<'_>, expiry_s: u32) -> (u32, bool) {
         if let Some(index) = self.sessions.find(client_id) {
             self.take_over(index, connect.clean_start);
         }
         let (index, present) = match self.sessions.find(client_id) {
             Some(index) => (index, true),
             None => (self.sessions.insert(client_id, connect.version), false),
-        };
-        let expiry_s = match connect.version {
-            Version::V5 => connect.properties.session_expiry.unwrap_or(0).min(self.limits.max_session_expiry_s),
-            // [MQTT-3.1.2-6]
-            _ if connect.clean_start => 0,
-            _ => self.limits.v3_session_expiry_s,
         };
         let will = connect.will.as_ref().map(|will| Box::new(self.will(will)));
         if let Some(session) = self.sessions.get_mut(index) {
@@ -201,30 +204,27 @@ impl Shard {
         (index, present)
     }
 
-    /// Ends what the new connection replaces: the old connection, and with clean start the old session.
+    /// Ends what the new connection replaces: the old connection and, if nothing is to go on, the old session.
     fn take_over(&mut self, index: u32, clean_start: bool) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        if session.is_connected() {
-            let delayed = session.will.as_ref().is_some_and(|will| will.delay_s > 0);
-            let slot = session.connection;
-            // The old connection ends without DISCONNECT from its client: its will is due, unless a delay lets the new connection come first.
-            let will = if delayed && !clean_start { Last::Drop } else { Last::Publish };
-            // The session must survive the end of its connection, whatever its expiry was.
-            let expiry_s = std::mem::replace(&mut session.expiry_s, FOREVER_S);
-            if let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation) {
-                self.disconnect(ConnId { slot, generation }, ReasonCode::SESSION_TAKEN_OVER, will);
-            }
-            if let Some(session) = self.sessions.get_mut(index) {
-                session.expiry_s = expiry_s;
-            }
+        let slot = std::mem::replace(&mut session.connection, NONE);
+        // A session without expiry is over with its connection, also for a client that would go on with it (5.0 section 3.1.4).
+        let over = clean_start || session.expiry_s == 0;
+        if let Some(conn) = self.connections.slot_mut(slot) {
+            let id = ConnId { slot, generation: conn.generation };
+            // The session is not left, as it would be by a client that goes: it is taken from the connection first.
+            conn.session = NONE;
+            self.connected -= 1;
+            self.disconnect(id, ReasonCode::SESSION_TAKEN_OVER, Last::Publish);
         }
-        let ended = self.sessions.get(index).is_some_and(|session| session.expiry_s == 0 && session.expiry_timer.is_none());
-        if clean_start || ended {
+        if over {
             // [MQTT-3.1.2-4] [MQTT-3.1.2-6]
-            self.end_session(index);
-        } else if let Some(session) = self.sessions.get_mut(index) {
-            // A delayed will is not sent when the session is resumed in time [MQTT-3.1.3-9].
-            session.will = None;
+            return self.end_session(index, if clean_start { DropReason::SessionDiscarded } else { DropReason::SessionExpired });
+        }
+        // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9].
+        match self.sessions.get_mut(index) {
+            Some(session) if session.will.as_ref().is_some_and(|will| will.delay_s > 0) => session.will = None,
+            _ => self.publish_will(index),
         }
     }
 
@@ -245,7 +245,8 @@ impl Shard {
         conn.refused_publish_flags = refused_publish_flags(terms);
         // [MQTT-3.3.4-9]
         conn.window = self.limits.max_inflight.min(properties.receive_maximum.unwrap_or(u16::MAX));
-        conn.max_packet_bytes = properties.maximum_packet_size.unwrap_or(u32::MAX);
+        // [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
+        conn.own_aliases = TopicAliases::new(self.limits.topic_alias_out_maximum.min(properties.topic_alias_maximum.unwrap_or(0)));
         conn.problem_info = properties.request_problem.unwrap_or(true);
         conn.patience_ms = u32::from(keep_alive_s) * 1_500;
         conn.last_seen = self.now;
@@ -260,6 +261,24 @@ impl Shard {
             session.connection = id.slot;
             self.connected += 1;
         }
+    }
+}
+
+/// Whether a CONNACK that lets the client in is small enough for it: if not, it cannot be let in [MQTT-3.1.2-24].
+fn fits(connect: &Connect<'_>, properties: &Properties<'_>) -> bool {
+    let Some(maximum) = connect.properties.maximum_packet_size else { return true };
+    let mut bytes = Vec::new();
+    encode::connack(&mut bytes, connect.version, false, 0, properties);
+    bytes.len() <= maximum as usize
+}
+
+/// How long the session outlives the connection, seconds.
+fn granted_expiry(connect: &Connect<'_>, limits: &Limits) -> u32 {
+    match connect.version {
+        Version::V5 => connect.properties.session_expiry.unwrap_or(0).min(limits.max_session_expiry_s),
+        // [MQTT-3.1.2-6]
+        _ if connect.clean_start => 0,
+        _ => limits.v3_session_expiry_s,
     }
 }
 

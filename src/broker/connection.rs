@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::acks::PendingAcks;
+use super::aliases::{Alias, TopicAliases};
 use super::authenticate::Authentication;
 use super::fetch::Fetches;
 use super::ids::ConnId;
@@ -57,6 +58,8 @@ pub struct Connection {
     pub accounted: u32,
     /// The client's Maximum Packet Size; `u32::MAX` without one.
     pub max_packet_bytes: u32,
+    /// The commit that `out` waits for.
+    pub gate: u64,
     pub session: u32,
     pub generation: u32,
     /// In-flight limit towards the client: ours and its Receive Maximum, whichever is lower.
@@ -85,6 +88,8 @@ pub struct Connection {
     pub acks: Option<Box<PendingAcks>>,
     /// Topics by alias, as the client set them.
     pub aliases: Vec<Option<Rc<str>>>,
+    /// Aliases that we set towards the client, where it allows them.
+    pub own_aliases: Option<Box<TopicAliases>>,
     pub origin: Option<Box<Origin>>,
     /// Where it has an authentication method.
     pub authentication: Option<Box<Authentication>>,
@@ -106,6 +111,7 @@ impl Connection {
             in_driver: 0,
             accounted: 0,
             max_packet_bytes: u32::MAX,
+            gate: 0,
             session: NONE,
             generation,
             window: 0,
@@ -124,9 +130,24 @@ impl Connection {
             partial_accounted: 0,
             acks: None,
             aliases: Vec::new(),
+            own_aliases: None,
             origin: Some(Box::new(origin)),
             authentication: None,
             rate: None,
+        }
+    }
+
+    /// The alias of a topic towards the client, if it is to have one.
+    #[inline]
+    pub fn alias_of(&self, topic: &str) -> Alias {
+        self.own_aliases.as_ref().map_or(Alias::default(), |aliases| aliases.look_up(topic))
+    }
+
+    /// A PUBLISH with this alias was written.
+    #[inline]
+    pub fn alias_sent(&mut self, topic: &str, alias: Alias) {
+        if let Some(aliases) = &mut self.own_aliases {
+            aliases.learn(topic, alias);
         }
     }
 

@@ -1,6 +1,7 @@
 //! A message to one session: sent at once, queued, held, or dropped with a reason; and the acknowledgements of the subscriber.
 
 use super::acks::TicketId;
+use super::aliases::Alias;
 use super::budget::Pressure;
 use super::connection::{NONE, State};
 use super::ids::ConnId;
@@ -15,6 +16,7 @@ use crate::mqtt::{Ack, PacketType, Properties, PublishOut, QoS, ReasonCode, enco
 impl Shard {
     /// QoS 0: into the client's output if it is connected and has room; never stored [MQTT-4.3.1-1].
     pub(super) fn deliver_at_most_once(&mut self, session: u32, incoming: &Incoming<'_>, retain: bool, subscription_ids: &[u32]) {
+        self.counters.deliveries_matched += 1;
         let Some(slot) = self.sessions.get(session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
             return self.counters.count_dropped(DropReason::Offline, 1);
         };
@@ -23,18 +25,21 @@ impl Shard {
         if conn.unsent() as u64 > allowed {
             return self.counters.count_dropped(DropReason::OutBufferFull, 1);
         }
+        let alias = conn.alias_of(incoming.topic);
         let packet = PublishOut {
             retain,
             forward: incoming.forward,
             message_expiry: remaining_s(incoming.expires_at, now),
             subscription_ids,
-            ..PublishOut::new(incoming.topic, incoming.payload)
+            topic_alias: alias.number,
+            ..PublishOut::new(if alias.known { "" } else { incoming.topic }, incoming.payload)
         };
         if conn.max_packet_bytes != u32::MAX && encode::publish_len(conn.version, &packet) > conn.max_packet_bytes as usize {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
         }
         encode::publish(conn.out.own(), conn.version, &packet);
+        conn.alias_sent(incoming.topic, alias);
         self.counters.packets_sent += 1;
         self.counters.publishes_sent[0] += 1;
     }
@@ -47,6 +52,8 @@ impl Shard {
             && let Some(session) = self.sessions.get_mut(index)
         {
             session.outgoing().enqueue(delivery);
+            self.counters.deliveries_matched += 1;
+            self.counters.deliveries_queued += 1;
         }
     }
 
@@ -57,6 +64,7 @@ impl Shard {
         if memory_short || session.outgoing().queued() > 0 || slot == NONE || !self.may_start(index, slot) {
             return Some(delivery);
         }
+        self.counters.deliveries_matched += 1;
         self.start(index, slot, delivery);
         None
     }
@@ -72,6 +80,8 @@ impl Shard {
         let outgoing = session.outgoing();
         if !memory_short && queue_has_room(&self.limits, outgoing, &delivery) {
             outgoing.enqueue(delivery);
+            self.counters.deliveries_matched += 1;
+            self.counters.deliveries_queued += 1;
             return ReasonCode::SUCCESS;
         }
         if self.limits.queue_full == QueueFull::DropOldest {
@@ -88,6 +98,8 @@ impl Shard {
         }
         let ticket: TicketId = job.wait(&mut self.tickets);
         outgoing.hold(Held { delivery, ticket });
+        self.counters.deliveries_matched += 1;
+        self.counters.deliveries_queued += 1;
         ReasonCode::SUCCESS
     }
 
@@ -101,6 +113,8 @@ impl Shard {
             self.counters.count_dropped(DropReason::QueueFull, 1);
         }
         outgoing.enqueue(delivery);
+        self.counters.deliveries_matched += 1;
+        self.counters.deliveries_queued += 1;
     }
 
     /// Whether a connection can take one more QoS 1 or 2 message now.
@@ -117,7 +131,8 @@ impl Shard {
             return;
         }
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
-        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes };
+        let alias = conn.alias_of(delivery.message.topic());
+        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes, alias };
         if !delivery.fits(to) {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
@@ -125,6 +140,7 @@ impl Shard {
         let outgoing = session.outgoing();
         to.packet_id = outgoing.next_id();
         delivery.encode(&mut conn.out, to);
+        conn.alias_sent(delivery.message.topic(), alias);
         self.counters.publishes_sent[delivery.qos as usize] += 1;
         self.counters.packets_sent += 1;
         outgoing.start(delivery);
@@ -165,6 +181,8 @@ impl Shard {
             dup: true,
             now,
             max_packet_bytes: conn.max_packet_bytes,
+            // Rare enough to name its topic.
+            alias: Alias::default(),
         };
         if resend(entry, to, &mut conn.out) {
             self.counters.packets_sent += 1;
@@ -232,6 +250,7 @@ impl Shard {
         let Some(index) = self.session_of(id) else { return };
         let Some(outgoing) = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut()) else { return };
         if outgoing.finish(packet_id, expected) {
+            self.counters.deliveries_acknowledged += 1;
             self.send_waiting(id.slot);
             self.continue_fetches(id.slot);
         }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::acks::{AnswerTo, TicketId};
-use super::connection::{NONE, State};
+use super::connection::{Connection, NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
@@ -131,7 +131,10 @@ impl Shard {
         let number =
             self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
         let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos };
-        match self.publish(incoming, Publisher { session, hold: !v5, answer }) {
+        let mark = self.journal_mark();
+        let settled = self.publish(incoming, Publisher { session, hold: !v5, answer });
+        self.gate_since(id.slot, mark);
+        match settled {
             Settled::Now(code) => self.answer(answer, code),
             Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
         }
@@ -160,6 +163,11 @@ impl Shard {
         };
         conn.acks.get_or_insert_with(Box::default).push(packet_id, QoS::ExactlyOnce, Some(code));
         self.send_acks(id);
+        // Behind an answer that waits, repetitions must not pile up without end.
+        let waits = |conn: &Connection| conn.acks.as_ref().is_some_and(|acks| acks.len() > usize::from(conn.terms.receive_maximum));
+        if self.connections.get(id).is_some_and(waits) {
+            self.pause_publisher(id);
+        }
         true
     }
 
@@ -169,18 +177,24 @@ impl Shard {
         {
             session.received().set(packet_id, Received::Pending(ticket));
         }
-        let Some(conn) = self.connections.get_mut(id) else { return };
+        let Some(conn) = self.connections.get(id) else { return };
         let full = usize::from(conn.terms.receive_maximum);
         // A 3.x client knows no Receive Maximum: it is slowed down by not being read.
-        if !conn.version.is_v5() && !conn.paused.for_acks && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
-            conn.paused.for_acks = true;
-            self.counters.publishers_paused += 1;
-            if let Some(timer) = conn.timer.take() {
-                self.wheel.cancel(timer);
-            }
-            let patience_ms = u64::from(self.limits.full_queue_patience_ms);
-            conn.timer = Some(self.wheel.schedule(self.now + patience_ms, TimerKey::Connection(id)));
+        if !conn.version.is_v5() && conn.acks.as_ref().is_some_and(|acks| acks.len() >= full) {
+            self.pause_publisher(id);
         }
+    }
+
+    /// Stops reading from a publisher whose messages find no room; it is let go if that lasts for too long.
+    fn pause_publisher(&mut self, id: ConnId) {
+        let patience_ms = u64::from(self.limits.full_queue_patience_ms);
+        let Some(conn) = self.connections.get_mut(id).filter(|conn| !conn.paused.for_acks) else { return };
+        conn.paused.for_acks = true;
+        self.counters.publishers_paused += 1;
+        if let Some(timer) = conn.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        conn.timer = Some(self.wheel.schedule(self.now + patience_ms, TimerKey::Connection(id)));
     }
 
     /// Answers whoever waits for a publish.
@@ -188,7 +202,7 @@ impl Shard {
         match answer {
             AnswerTo::Nobody => {}
             AnswerTo::Peer { shard, ticket } => {
-                self.peers.to(shard).messages.push(super::peer::PeerMessage::PublishDone { ticket, code });
+                self.reply(shard, ticket, code);
             }
             AnswerTo::Client { conn, number, session, session_generation, packet_id, qos } => {
                 if qos == QoS::ExactlyOnce
@@ -209,13 +223,14 @@ impl Shard {
 
     fn answer_client(&mut self, id: ConnId, number: u64, code: ReasonCode) {
         let Some(conn) = self.connections.get_mut(id).filter(|conn| conn.state == State::Connected) else { return };
+        let Some(acks) = &mut conn.acks else { return };
         if code.is_error() && !conn.version.is_v5() {
-            // 3.x has no way to refuse a publish: without an acknowledgement the client keeps it, and sends it again when it reconnects.
-            return self.disconnect(id, code, Will::Publish);
+            // 3.x has no way to refuse a publish: without an acknowledgement the client keeps it, and sends it again when it reconnects. To disconnect it
+            // at once would make it come back at once, with all that it has not got acknowledged.
+            acks.withhold();
+            return self.pause_publisher(id);
         }
-        if let Some(acks) = &mut conn.acks {
-            acks.settle(number, code);
-        }
+        acks.settle(number, code);
         self.send_acks(id);
     }
 
@@ -230,7 +245,7 @@ impl Shard {
             encode::ack(conn.out.own(), conn.version, kind, packet_id, code, &Properties::default());
             sent += 1;
         }
-        let resume = conn.paused.for_acks && acks.len() <= half;
+        let resume = conn.paused.for_acks && acks.len() <= half && !acks.withheld();
         self.counters.packets_sent += sent;
         if resume {
             self.resuming.push(id);

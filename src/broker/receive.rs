@@ -57,7 +57,7 @@ impl Shard {
     /// Goes on with a connection that was paused until its publishes were acknowledged.
     pub(super) fn resume(&mut self, id: ConnId) {
         let Some(conn) = self.connections.get_mut(id) else { return };
-        if conn.paused.for_acks {
+        if conn.paused.for_acks && !conn.acks.as_ref().is_some_and(|acks| acks.withheld()) {
             conn.paused.for_acks = false;
             self.read_again(id);
         }
@@ -196,6 +196,10 @@ impl Shard {
             };
         }
         self.finish_run();
+        if header.packet_type() == PacketType::Connect {
+            // [MQTT-3.1.0-2] Whatever is in it: the answers to a bad CONNECT have no place in DISCONNECT.
+            return self.refuse(id, DecodeError::protocol("a second CONNECT"));
+        }
         match decode(version, header.first, body) {
             Ok(packet) => self.on_control(id, &packet),
             Err(error) => self.refuse(id, error),
@@ -225,7 +229,7 @@ impl Shard {
             Packet::Pingreq => self.on_pingreq(id),
             Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
             Packet::Auth(auth) => self.on_auth(id, auth),
-            // A second CONNECT [MQTT-3.1.0-2], and what only a server may send.
+            // What only a server may send.
             _ => self.refuse(id, DecodeError::protocol("a packet that a client may not send here")),
         }
     }

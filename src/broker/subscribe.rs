@@ -17,6 +17,9 @@ use crate::mqtt::{
 impl Shard {
     pub(super) fn on_subscribe(&mut self, id: ConnId, packet: &Subscribe<'_>) {
         let Some(session) = self.session_of(id) else { return };
+        if !self.codes_fit(id, packet.filters()) {
+            return self.refuse_with(id, ReasonCode::PACKET_TOO_LARGE, "SUBSCRIBE whose SUBACK the client would not take");
+        }
         let mut suback = WaitingSuback::new(id, packet.packet_id);
         let subscription_id = packet.properties.subscription_id.unwrap_or(0);
         for entry in packet.filters() {
@@ -28,6 +31,13 @@ impl Shard {
         }
         suback.last_fetch = self.last_fetch;
         self.suback_when_known(suback);
+    }
+
+    /// Whether an answer with a code for each filter is small enough for the client [MQTT-3.1.2-24]. One that is not cannot be given, and the client
+    /// would wait for it for ever.
+    fn codes_fit<F>(&self, id: ConnId, filters: impl Iterator<Item = F>) -> bool {
+        let maximum = self.connections.get(id).map_or(u32::MAX, |conn| conn.max_packet_bytes);
+        maximum == u32::MAX || encode::codes_len(filters.count()) <= maximum as usize
     }
 
     fn subscribe_one(
@@ -109,6 +119,9 @@ impl Shard {
 
     pub(super) fn on_unsubscribe(&mut self, id: ConnId, packet: &Unsubscribe<'_>) {
         let Some(index) = self.session_of(id) else { return };
+        if !self.codes_fit(id, packet.filters()) {
+            return self.refuse_with(id, ReasonCode::PACKET_TOO_LARGE, "UNSUBSCRIBE whose UNSUBACK the client would not take");
+        }
         let mut codes: SmallVec<[u8; 8]> = SmallVec::new();
         for filter in packet.filters() {
             let existed = match SharedFilter::parse(filter) {

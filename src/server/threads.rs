@@ -8,13 +8,14 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::driver::{AnyDriver, Backend, Bell, Driver, Options, probe};
+use super::driver::{AnyDriver, Backend, Bell, Options, probe};
 use super::gate::Gates;
 use super::shell::{Parcel, Request, Shell};
 use super::socket;
 use crate::broker::{Admission, Shard, ShardConfig, ShardId};
 use crate::config::{self, Config};
 use crate::ring::{Ports, mesh};
+use crate::storage::{self, Journal, Recovered, Storage};
 
 /// Parcels that may wait in the ring from one shard to another.
 const RING_CAPACITY: usize = 256;
@@ -31,6 +32,7 @@ pub struct Shards {
     bells: Vec<Arc<Bell>>,
     addresses: Vec<SocketAddr>,
     backend: &'static str,
+    storage: Option<Storage>,
 }
 
 /// What one thread is made of; everything here can be sent to it.
@@ -48,6 +50,8 @@ struct Plan {
     requests: Receiver<Request>,
     started: Instant,
     cpu: Option<usize>,
+    /// The log of the shard, and what the last run has left.
+    storage: Option<(Journal, Arc<Recovered>)>,
 }
 
 impl Shards {
@@ -77,8 +81,13 @@ impl Shards {
         for _ in 0..count {
             bells.push(Arc::new(Bell::new().map_err(|error| format!("cannot make an eventfd: {error}; raise `ulimit -n`"))?));
         }
-        let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), gates, bells, addresses, backend: name(backend) };
+        let storage = config.storage.data_dir.as_deref().map(Storage::open).transpose()?;
+        let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), gates, bells, addresses, backend: name(backend), storage };
         shards.spawn_all(config, count, &cpus, backend, listeners, ended)?;
+        if let Some(storage) = &mut shards.storage {
+            storage.commit_epoch(count)?;
+        }
+        shards.request(&Request::Listen);
         Ok(shards)
     }
 
@@ -97,6 +106,7 @@ impl Shards {
         let entropy = random_key()?;
         let admission = Arc::new(Admission::new(config));
         let (ready, outcome) = bounded(usize::from(count));
+        let mut logs = self.start_logs(count, backend)?.into_iter();
         for ((index, ports), listeners) in mesh(usize::from(count), RING_CAPACITY).into_iter().enumerate().zip(listeners) {
             let (sender, requests) = bounded(REQUESTS);
             self.requests.push(sender);
@@ -115,6 +125,7 @@ impl Shards {
                 started,
                 // More shards than CPUs: the scheduler does better than a pin.
                 cpu: (usize::from(count) <= cpus.len()).then(|| cpus[index]),
+                storage: logs.next(),
             };
             let ready = ready.clone();
             let tells = TellsWhenDropped(ended.clone());
@@ -130,6 +141,20 @@ impl Shards {
             outcome.recv().unwrap_or_else(|_| Err("a shard ended while it started".to_owned()))?;
         }
         Ok(())
+    }
+
+    /// One log per shard, with what was recovered; none without a data directory.
+    fn start_logs(&mut self, count: u16, backend: Backend) -> Result<Vec<(Journal, Arc<Recovered>)>, String> {
+        let Some(storage) = &mut self.storage else { return Ok(Vec::new()) };
+        let recovered = Arc::new(std::mem::take(&mut storage.recovered));
+        for damage in &recovered.damage {
+            let place = damage.set_aside.as_ref().map_or("nowhere: it could not be written".to_owned(), |path| path.display().to_string());
+            tracing::warn!("{} bytes of the log could not be read and are left out; they are set aside in {place}", damage.bytes);
+        }
+        let bells = self.bells.clone();
+        let backend = if backend == Backend::Epoll { storage::Backend::Blocking } else { storage::Backend::Glommio };
+        let journals = storage.start(count, backend, Arc::new(move |shard: usize| bells[shard].ring()))?;
+        Ok(journals.into_iter().map(|journal| (journal, Arc::clone(&recovered))).collect())
     }
 
     /// Where the broker listens, how it runs, and what to try.
@@ -176,6 +201,9 @@ impl Shards {
                 Err(_) => failed.push(format!("shard {index} broke down")),
             }
         }
+        if let Some(storage) = self.storage {
+            storage.join();
+        }
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 }
@@ -196,14 +224,8 @@ fn run_shard(plan: Plan, ready: &Sender<Result<(), String>>) -> std::io::Result<
         tracing::warn!("cannot pin a shard to CPU {id}: is it one that the process may use?");
     }
     let own = Arc::clone(&plan.bells[usize::from(plan.shard.id.0)]);
-    let opened = AnyDriver::open(plan.backend, &plan.sys, own).and_then(|(mut driver, _)| {
-        for (id, listener) in plan.listeners.into_iter().enumerate() {
-            driver.listen(id as u32, listener)?;
-        }
-        Ok(driver)
-    });
-    let driver = match opened {
-        Ok(driver) => driver,
+    let driver = match AnyDriver::open(plan.backend, &plan.sys, own) {
+        Ok((driver, _)) => driver,
         Err(error) => {
             let _ = ready.send(Err(format!("cannot start the I/O of shard {}: {error}", plan.shard.id.0)));
             return Ok(());
@@ -213,10 +235,23 @@ fn run_shard(plan: Plan, ready: &Sender<Result<(), String>>) -> std::io::Result<
     let mut shard = Shard::new(plan.shard, now);
     shard.set_entropy(plan.entropy);
     shard.set_admission(plan.admission);
-    let Plan { ports, bells, requests, gates, started, .. } = plan;
-    let shell = Shell { shard, driver, ports, bells, requests, gates, started };
+    let (journal, recovered) = plan.storage.unzip();
+    if journal.is_some() {
+        shard.keep_journal(unix_ms().saturating_sub(now));
+    }
+    let Plan { listeners, ports, bells, requests, gates, started, .. } = plan;
+    let mut shell = Shell { shard, driver, ports, bells, requests, journal, listeners, gates, started };
+    if let Some(recovered) = recovered {
+        shell.restore(&recovered)?;
+    }
     let _ = ready.send(Ok(()));
     shell.run()
+}
+
+/// Milliseconds since 1970.
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The backend for all shards; a fallback from io_uring is said in one line.

@@ -104,7 +104,7 @@ fn limits(rng: &mut Rng) -> Limits {
         max_queued_messages: rng.pick(&[5, 10, 20, 10_000]),
         max_queued_bytes: rng.pick(&[500, 4_000, 1_000_000]),
         queue_full: if rng.percent(20) { QueueFull::DropOldest } else { QueueFull::RejectNew },
-        full_queue_patience_ms: rng.pick(&[500, 5_000, 20_000]),
+        full_queue_patience_ms: rng.pick(&[3_000, 5_000, 20_000]),
         out_buffer_bytes: rng.pick(&[100, 2_000, 1_000_000]),
         out_budget_bytes: rng.pick(&[400, 10_000, 100_000_000]),
         max_session_expiry_s: rng.pick(&[10, u32::MAX]),
