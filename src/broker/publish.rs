@@ -56,7 +56,7 @@ impl Shard {
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
         }
-        let aliases = &mut self.connections.get_mut(id)?.aliases;
+        let aliases = &mut self.connections.get_mut(id)?.aliases.get_or_insert_with(Box::default).0;
         let index = usize::from(alias) - 1;
         if publish.topic.is_empty() {
             let topic = aliases.get(index).cloned().flatten();
