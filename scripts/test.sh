@@ -58,8 +58,13 @@ stage_core() {
 
 stage_deny() {
     has_component deny || { skip deny 'cargo install cargo-deny'; return; }
-    run cargo deny --all-features check
-    run cargo deny --manifest-path tests/clients/rumqttc/Cargo.toml check --config deny.toml
+    local crate=(--config deny.toml --manifest-path tests/clients/rumqttc/Cargo.toml)
+    run cargo deny --all-features check licenses bans sources
+    run cargo deny "${crate[@]}" check licenses bans sources
+    # The list of advisories is a git repository that is fetched anew.
+    cargo deny fetch db 2>/dev/null || { skip advisories 'the RustSec database cannot be reached'; return; }
+    run cargo deny --all-features check advisories
+    run cargo deny "${crate[@]}" check advisories
 }
 
 stage_clients() {

@@ -4,14 +4,14 @@ use super::admission::{announce, refused_publish_flags};
 use super::aliases::TopicAliases;
 use super::authenticate::Proven;
 use super::connection::{NONE, State};
-use super::disconnect::{FOREVER_S, Will as Last};
+use super::disconnect::Will as Last;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
 use super::session::{Will, home_of};
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
 use crate::config::{Limits, Terms};
-use crate::metrics::{CloseCause, RefuseReason};
+use crate::metrics::{CloseCause, DropReason, RefuseReason};
 use crate::mqtt::{Connect, ConnectError, Properties, ReasonCode, TopicName, Version, decode_connect, encode};
 
 impl Shard {
@@ -209,30 +209,27 @@ impl Shard {
         (index, present)
     }
 
-    /// Ends what the new connection replaces: the old connection, and with clean start the old session.
+    /// Ends what the new connection replaces: the old connection and, if nothing is to go on, the old session.
     fn take_over(&mut self, index: u32, clean_start: bool) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        if session.is_connected() {
-            let delayed = session.will.as_ref().is_some_and(|will| will.delay_s > 0);
-            let slot = session.connection;
-            // The old connection ends without DISCONNECT from its client: its will is due, unless a delay lets the new connection come first.
-            let will = if delayed && !clean_start { Last::Drop } else { Last::Publish };
-            // The session must survive the end of its connection, whatever its expiry was.
-            let expiry_s = std::mem::replace(&mut session.expiry_s, FOREVER_S);
-            if let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation) {
-                self.disconnect(ConnId { slot, generation }, ReasonCode::SESSION_TAKEN_OVER, will);
-            }
-            if let Some(session) = self.sessions.get_mut(index) {
-                session.expiry_s = expiry_s;
-            }
+        let slot = std::mem::replace(&mut session.connection, NONE);
+        // A session without expiry is over with its connection, also for a client that would go on with it (5.0 section 3.1.4).
+        let over = clean_start || session.expiry_s == 0;
+        if let Some(conn) = self.connections.slot_mut(slot) {
+            let id = ConnId { slot, generation: conn.generation };
+            // The session is not left, as it would be by a client that goes: it is taken from the connection first.
+            conn.session = NONE;
+            self.connected -= 1;
+            self.disconnect(id, ReasonCode::SESSION_TAKEN_OVER, Last::Publish);
         }
-        let ended = self.sessions.get(index).is_some_and(|session| session.expiry_s == 0 && session.expiry_timer.is_none());
-        if clean_start || ended {
+        if over {
             // [MQTT-3.1.2-4] [MQTT-3.1.2-6] [MQTT-3.1.4-3] [MQTT-3.1.4-4]
-            self.end_session(index);
-        } else if let Some(session) = self.sessions.get_mut(index) {
-            // A delayed will is not sent when the session is resumed in time [MQTT-3.1.3-9].
-            session.will = None;
+            return self.end_session(index, if clean_start { DropReason::SessionDiscarded } else { DropReason::SessionExpired });
+        }
+        // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9].
+        match self.sessions.get_mut(index) {
+            Some(session) if session.will.as_ref().is_some_and(|will| will.delay_s > 0) => session.will = None,
+            _ => self.publish_will(index),
         }
     }
 

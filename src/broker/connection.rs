@@ -58,6 +58,8 @@ pub struct Connection {
     pub accounted: u32,
     /// The client's Maximum Packet Size; `u32::MAX` without one.
     pub max_packet_bytes: u32,
+    /// The commit that `out` waits for.
+    pub gate: u64,
     pub session: u32,
     pub generation: u32,
     /// In-flight limit towards the client: ours and its Receive Maximum, whichever is lower.
@@ -109,6 +111,7 @@ impl Connection {
             in_driver: 0,
             accounted: 0,
             max_packet_bytes: u32::MAX,
+            gate: 0,
             session: NONE,
             generation,
             window: 0,

@@ -16,6 +16,7 @@ use crate::mqtt::{Ack, PacketType, Properties, PublishOut, QoS, ReasonCode, enco
 impl Shard {
     /// QoS 0: into the client's output if it is connected and has room; never stored [MQTT-4.3.1-1].
     pub(super) fn deliver_at_most_once(&mut self, session: u32, incoming: &Incoming<'_>, retain: bool, subscription_ids: &[u32]) {
+        self.counters.deliveries_matched += 1;
         let Some(slot) = self.sessions.get(session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
             return self.counters.count_dropped(DropReason::Offline, 1);
         };
@@ -51,6 +52,8 @@ impl Shard {
             && let Some(session) = self.sessions.get_mut(index)
         {
             session.outgoing().enqueue(delivery);
+            self.counters.deliveries_matched += 1;
+            self.counters.deliveries_queued += 1;
         }
     }
 
@@ -61,6 +64,7 @@ impl Shard {
         if memory_short || session.outgoing().queued() > 0 || slot == NONE || !self.may_start(index, slot) {
             return Some(delivery);
         }
+        self.counters.deliveries_matched += 1;
         self.start(index, slot, delivery);
         None
     }
@@ -77,6 +81,8 @@ impl Shard {
         let outgoing = session.outgoing();
         if !memory_short && queue_has_room(&self.limits, outgoing, &delivery) {
             outgoing.enqueue(delivery);
+            self.counters.deliveries_matched += 1;
+            self.counters.deliveries_queued += 1;
             return ReasonCode::SUCCESS;
         }
         if self.limits.queue_full == QueueFull::DropOldest {
@@ -93,6 +99,8 @@ impl Shard {
         }
         let ticket: TicketId = job.wait(&mut self.tickets);
         outgoing.hold(Held { delivery, ticket });
+        self.counters.deliveries_matched += 1;
+        self.counters.deliveries_queued += 1;
         ReasonCode::SUCCESS
     }
 
@@ -106,6 +114,8 @@ impl Shard {
             self.counters.count_dropped(DropReason::QueueFull, 1);
         }
         outgoing.enqueue(delivery);
+        self.counters.deliveries_matched += 1;
+        self.counters.deliveries_queued += 1;
     }
 
     /// Whether a connection can take one more QoS 1 or 2 message now.
@@ -245,6 +255,7 @@ impl Shard {
         let Some(index) = self.session_of(id) else { return };
         let Some(outgoing) = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut()) else { return };
         if outgoing.finish(packet_id, expected) {
+            self.counters.deliveries_acknowledged += 1;
             self.send_waiting(id.slot);
             self.continue_fetches(id.slot);
         }

@@ -3,6 +3,7 @@
 use super::connection::{NONE, State};
 use super::ids::ConnId;
 use super::message::NEVER;
+use super::outgoing::Outgoing;
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
 use crate::metrics::{CloseCause, DropReason};
@@ -17,7 +18,7 @@ pub enum Will {
 }
 
 /// For ever, as a session expiry.
-pub(super) const FOREVER_S: u32 = u32::MAX;
+const FOREVER_S: u32 = u32::MAX;
 
 impl Shard {
     pub(super) fn on_disconnect(&mut self, id: ConnId, packet: &Disconnect<'_>) {
@@ -101,8 +102,10 @@ impl Shard {
             None => {}
         }
         let offline = self.sessions.len() as u64 - self.connected;
-        if expiry_s == 0 || offline > u64::from(self.limits.max_offline_sessions) {
-            self.end_session(index);
+        if expiry_s == 0 {
+            self.end_session(index, DropReason::SessionExpired);
+        } else if offline > u64::from(self.limits.max_offline_sessions) {
+            self.end_session(index, DropReason::NoSession);
         } else if expiry_s != FOREVER_S {
             let timer = self.wheel.schedule(self.now + u64::from(expiry_s) * 1_000, TimerKey::SessionExpiry { session: index, generation });
             if let Some(session) = self.sessions.get_mut(index) {
@@ -125,8 +128,8 @@ impl Shard {
         self.publish_from_broker(&message.as_incoming(), index);
     }
 
-    /// The end of a session: subscriptions, queue and identifiers go.
-    pub(super) fn end_session(&mut self, index: u32) {
+    /// The end of a session: subscriptions, queue and identifiers go. `reason` is that of the messages which are lost with it.
+    pub(super) fn end_session(&mut self, index: u32, reason: DropReason) {
         // Whatever happens first, a pending will is not forgotten with the session [MQTT-3.1.3-9].
         self.publish_will(index);
         let Some(mut session) = self.sessions.remove(index) else { return };
@@ -134,12 +137,22 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.drop_subscriptions(index, &session.subscriptions);
-        // Also what a shared subscription brought: it goes to no other member [MQTT-4.8.2-5].
-        if let Some(mut outgoing) = session.outgoing.take() {
-            self.counters.count_dropped(DropReason::NoSession, outgoing.queued() as u64 + u64::from(outgoing.in_flight()));
-            while let Some(held) = outgoing.take_held() {
-                self.settle(held.ticket, ReasonCode::SUCCESS);
-            }
+        if let Some(outgoing) = session.outgoing.take() {
+            self.drop_outgoing(*outgoing, reason);
+        }
+    }
+
+    /// What a session that ends has not taken goes to another member of its shared subscription, or is lost for this reason.
+    fn drop_outgoing(&mut self, mut outgoing: Outgoing, reason: DropReason) {
+        let released = outgoing.released();
+        let lost = u64::from(outgoing.in_flight() - released) + outgoing.queued() as u64;
+        self.counters.deliveries_acknowledged += u64::from(released);
+        let shared = outgoing.take_shared();
+        self.counters.count_dropped(reason, lost - shared.len() as u64);
+        shared.iter().for_each(|delivery| self.give_back(delivery, reason));
+        while let Some(held) = outgoing.take_held() {
+            self.give_back(&held.delivery, reason);
+            self.settle(held.ticket, ReasonCode::SUCCESS);
         }
     }
 

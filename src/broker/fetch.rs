@@ -248,6 +248,7 @@ impl Shard {
     fn deliver_retained(&mut self, incoming: &Incoming<'_>, subscriber: Subscriber) {
         if incoming.expires_at <= self.now {
             // It ended on the way from its shard [MQTT-3.3.2-5].
+            self.counters.deliveries_matched += 1;
             return self.counters.count_dropped(DropReason::Expired, 1);
         }
         let mut subscription_ids = SubscriptionIds::new();
@@ -255,7 +256,10 @@ impl Shard {
             subscription_ids.push(subscriber.subscription_id);
         }
         let qos = delivered_qos(incoming.qos, subscriber.options.qos());
-        self.deliver_fetched(subscriber.session, Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids });
+        self.deliver_fetched(
+            subscriber.session,
+            Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids, share: 0 },
+        );
     }
 
     /// A shard has answered.

@@ -15,6 +15,8 @@ use crate::mqtt::{QoS, Version};
 /// A moment that never comes: no expiry.
 pub const NEVER: u64 = u64::MAX;
 
+/// Counted for a message besides its bytes.
+const OVERHEAD_BYTES: u32 = 64;
 /// From this payload size on, a message is sent out of the shared buffer instead of being copied for each subscriber.
 const SHARE_PAYLOAD_BYTES: usize = 1_024;
 
@@ -33,6 +35,11 @@ pub struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
+    /// Bytes that the message will hold in memory once it is owned.
+    pub fn stored_bytes(&self) -> u64 {
+        (self.topic.len() + self.forward.len() + self.payload.len()) as u64 + u64::from(OVERHEAD_BYTES)
+    }
+
     /// Copies the message out of the received bytes, into a buffer of just its size: it may wait for long.
     pub fn to_message(self) -> Message {
         let mut body = Vec::with_capacity(self.topic.len() + self.forward.len() + self.payload.len());
@@ -83,7 +90,7 @@ impl Message {
 
     /// Bytes that the message holds in memory.
     pub fn bytes(&self) -> u32 {
-        self.body.len() as u32 + 64
+        self.body.len() as u32 + OVERHEAD_BYTES
     }
 
     /// The message as a borrowed view, to be routed again.
@@ -110,6 +117,8 @@ pub struct Delivery {
     /// The RETAIN flag towards the subscriber.
     pub retain: bool,
     pub subscription_ids: SubscriptionIds,
+    /// Fingerprint of the shared subscription whose message this is: another member gets it if this one does not take it. 0 for the session's own.
+    pub share: u64,
 }
 
 /// What the encoder must know of the receiver and of this transmission.

@@ -114,6 +114,11 @@ impl Outgoing {
         self.held.len()
     }
 
+    /// Messages in flight that their receiver has, as it said by PUBREC: only the rest of the exchange is missing.
+    pub fn released(&self) -> u32 {
+        self.window.iter().filter(|entry| matches!(entry.stage, Stage::Released)).count() as u32
+    }
+
     /// Whether nothing is left to do or to remember. (The packet identifier starts anew then, which nobody can tell.)
     pub fn is_empty(&self) -> bool {
         self.window.is_empty() && self.queue.is_empty() && self.held.is_empty()
@@ -184,7 +189,8 @@ impl Outgoing {
         true
     }
 
-    /// The connection is new: everything unfinished is to be sent again, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1].
+    /// The connection is new: everything unfinished is to be sent again, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1], whatever
+    /// subscription brought it [MQTT-4.8.2-4].
     pub fn rewind(&mut self) {
         self.resend_at = 0;
         self.under_way = 0;
@@ -217,6 +223,17 @@ impl Outgoing {
         self.queued_bytes -= u64::from(delivery.message.bytes());
         self.count_out(&delivery);
         Some(delivery)
+    }
+
+    /// Takes out, in order, the messages that another member of their shared subscription may get in place of this session, which ends: at QoS 1 what is
+    /// not acknowledged, at QoS 2 only what was never sent [MQTT-4.8.2-5].
+    pub fn take_shared(&mut self) -> Vec<Delivery> {
+        let sent = std::mem::take(&mut self.window).into_iter().filter_map(|entry| match entry.stage {
+            Stage::Published(delivery) if delivery.qos == QoS::AtLeastOnce => Some(delivery),
+            _ => None,
+        });
+        let waiting = std::mem::take(&mut self.queue);
+        sent.chain(waiting).filter(|delivery| delivery.share != 0).collect()
     }
 
     /// Lets a message wait outside the queue, with its publisher's acknowledgement.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::acks::{AnswerTo, TicketId};
-use super::connection::{NONE, State};
+use super::connection::{Connection, NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
@@ -132,7 +132,10 @@ impl Shard {
         let number =
             self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
         let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos };
-        match self.publish(incoming, Publisher { session, hold: !v5, answer }) {
+        let mark = self.journal_mark();
+        let settled = self.publish(incoming, Publisher { session, hold: !v5, answer });
+        self.gate_since(id.slot, mark);
+        match settled {
             Settled::Now(code) => self.answer(answer, code),
             Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
         }
@@ -162,6 +165,11 @@ impl Shard {
         };
         conn.acks.get_or_insert_with(Box::default).push(packet_id, QoS::ExactlyOnce, Some(code));
         self.send_acks(id);
+        // Behind an answer that waits, repetitions must not pile up without end.
+        let waits = |conn: &Connection| conn.acks.as_ref().is_some_and(|acks| acks.len() > usize::from(conn.terms.receive_maximum));
+        if self.connections.get(id).is_some_and(waits) {
+            self.pause_publisher(id);
+        }
         true
     }
 
@@ -196,7 +204,7 @@ impl Shard {
         match answer {
             AnswerTo::Nobody => {}
             AnswerTo::Peer { shard, ticket } => {
-                self.peers.to(shard).messages.push(super::peer::PeerMessage::PublishDone { ticket, code });
+                self.reply(shard, ticket, code);
             }
             AnswerTo::Client { conn, number, session, session_generation, packet_id, qos } => {
                 if qos == QoS::ExactlyOnce

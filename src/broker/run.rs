@@ -304,6 +304,8 @@ impl Shard {
     fn flush_run(&mut self) {
         self.run.active = false;
         self.run.source = None;
+        let subscribers = self.run.families.iter().map(|family| family.slots.len() as u64).sum::<u64>() + self.run.offline;
+        self.counters.deliveries_matched += subscribers * self.run.count;
         self.counters.count_dropped(DropReason::Offline, self.run.offline * self.run.count);
         for family in 0..2 {
             if self.run.families[family].chunk.is_some() {

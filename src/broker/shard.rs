@@ -13,6 +13,7 @@ use super::budget::{HeldBytes, Pressure};
 use super::connection::{Connections, Origin, State};
 use super::ids::{ConnId, ShardId};
 use super::interest::InterestState;
+use super::journal::Journal;
 use super::message::Chunks;
 use super::outbox::OutBatch;
 use super::peer::{Batch, Peers};
@@ -80,6 +81,8 @@ pub struct Shard {
     pub(super) chunks: Chunks,
     pub(super) counters: Counters,
     pub(super) sys: SysState,
+    /// What is to outlive the process; `None` where nothing is.
+    pub(super) journal: Option<Box<Journal>>,
     commands: Vec<Command>,
     /// Slots of connections whose output grew.
     dirty: Vec<u32>,
@@ -135,6 +138,7 @@ impl Shard {
             chunks: Chunks::default(),
             counters: Counters::default(),
             sys: SysState::new(config.sys_interval_s, config.shards, now),
+            journal: None,
             commands: Vec::new(),
             dirty: Vec::new(),
             spare_batches: Vec::new(),
@@ -294,6 +298,11 @@ impl Shard {
             if conn.in_driver > 0 || length == 0 {
                 continue;
             }
+            let gate = conn.gate;
+            if gate > 0 && self.is_gated(slot, gate) {
+                continue;
+            }
+            let Some(conn) = self.connections.slot_mut(slot) else { continue };
             conn.in_driver = length;
             conn.accounted = 0;
             let batch = std::mem::take(&mut conn.out);
@@ -339,6 +348,16 @@ impl Shard {
             }
         }
         Some(conn)
+    }
+
+    /// Puts a connection whose output waited back into the list of those that have some.
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        if let Some(conn) = self.connections.slot_mut(slot)
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push(slot);
+        }
     }
 
     fn recompute_allowed(&mut self) {

@@ -4,6 +4,7 @@ use super::connection::{NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::shard::Shard;
+use crate::metrics::DropReason;
 use crate::mqtt::ReasonCode;
 
 /// What a timer is for.
@@ -87,7 +88,7 @@ impl Shard {
         if session.connection == NONE {
             // [MQTT-3.1.2-23] [MQTT-4.1.0-2]
             self.counters.sessions_expired += 1;
-            self.end_session(index);
+            self.end_session(index, DropReason::SessionExpired);
         }
     }
 }

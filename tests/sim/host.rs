@@ -9,7 +9,7 @@ use crate::rng::Rng;
 use crate::settings::Settings;
 
 /// How long a connection that is to be closed gets to take what was queued before, ms.
-const LAST_WORDS_MS: u64 = 5_000;
+pub const LAST_WORDS_MS: u64 = 5_000;
 
 /// What a turn works with.
 pub struct Surroundings<'a> {
@@ -344,12 +344,19 @@ impl Host {
             }
         }
         self.before = counters;
+        // Now and then: it walks all sessions.
+        if around.rng.percent(10) {
+            let (owed, accounted) = self.shard.deliveries();
+            if owed != accounted || around.rng.percent(10) {
+                around.history.push(Event::Counted { shard, owed, accounted });
+            }
+        }
         self.sessions.resize(around.history.clients.len(), false);
         for client in 0..around.history.clients.len() {
             let exists = self.shard.has_session(&around.history.clients[client].client_id);
             if exists != self.sessions[client] {
                 self.sessions[client] = exists;
-                around.history.push(Event::SessionSeen { client, exists });
+                around.history.push(Event::SessionSeen { shard, client, exists });
             }
         }
     }

@@ -4,8 +4,10 @@
 
 mod checks;
 mod client;
+mod finale;
 mod history;
 mod host;
+mod lives;
 mod model;
 mod network;
 mod rng;

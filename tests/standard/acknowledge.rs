@@ -74,8 +74,7 @@ fn an_answer_has_a_reason_code_of_its_table() {
     }
     codes.sort_unstable();
     codes.dedup();
-    let (nobody, quota, denied) =
-        (ReasonCode::NO_MATCHING_SUBSCRIBERS.0, ReasonCode::QUOTA_EXCEEDED.0, ReasonCode::NOT_AUTHORIZED.0);
+    let (nobody, quota, denied) = (ReasonCode::NO_MATCHING_SUBSCRIBERS.0, ReasonCode::QUOTA_EXCEEDED.0, ReasonCode::NOT_AUTHORIZED.0);
     let unknown = ReasonCode::PACKET_ID_NOT_FOUND.0;
     let expected = [
         (0x40, 0),
