@@ -189,7 +189,8 @@ impl Outgoing {
         true
     }
 
-    /// The connection is new: everything unfinished is to be sent again, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1].
+    /// The connection is new: everything unfinished is to be sent again, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1], whatever
+    /// subscription brought it [MQTT-4.8.2-4].
     pub fn rewind(&mut self) {
         self.resend_at = 0;
         self.under_way = 0;

@@ -270,7 +270,7 @@ fn a_user_name_and_password_are_read_past(broker: &Broker) {
     assert_eq!(client.connack.code, 0);
 }
 
-/// [MQTT-3.1.0-2]
+/// [MQTT-3.1.0-2]; [MQTT-3.2.0-2] of 5.0
 fn a_second_connect_ends_the_connection(broker: &Broker) {
     for version in VERSIONS {
         let connect = Connect::new(version, &broker.client_id("second", 0));
