@@ -42,6 +42,7 @@ impl Shard {
         conn.alias_sent(incoming.topic, alias);
         self.counters.packets_sent += 1;
         self.counters.publishes_sent[0] += 1;
+        self.account_copies(slot);
     }
 
     /// A retained message that was fetched for a session: it had its room when it was asked for, and is not lost to what came live meanwhile.
@@ -93,7 +94,11 @@ impl Shard {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         };
-        if outgoing.held() >= self.limits.max_queued_messages as usize {
+        // What is held takes memory as well as what is queued, and keeps to the same limits.
+        if memory_short
+            || outgoing.held() >= self.limits.max_queued_messages as usize
+            || outgoing.held_bytes() >= u64::from(self.limits.max_queued_bytes)
+        {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         }
