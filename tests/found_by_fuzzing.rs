@@ -68,16 +68,11 @@ fn publish(topic: &str, payload: &[u8], qos: QoS, packet_id: u16) -> Vec<u8> {
 }
 
 fn connect(client_id: &str, version: Version) -> Vec<u8> {
-    let connect = Connect {
-        version,
-        clean_start: true,
-        keep_alive: 0,
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-        properties: Properties::default(),
-    };
+    connect_with(client_id, version, Properties::default())
+}
+
+fn connect_with(client_id: &str, version: Version, properties: Properties<'_>) -> Vec<u8> {
+    let connect = Connect { version, clean_start: true, keep_alive: 0, client_id, will: None, user_name: None, password: None, properties };
     let mut bytes = Vec::new();
     encode::connect(&mut bytes, &connect);
     bytes
@@ -131,4 +126,23 @@ fn repetitions_behind_an_answer_that_waits_do_not_pile_up() {
     let repeated = publish("nobody", b"", QoS::ExactlyOnce, 1);
     let read = (0..100).take_while(|_| world.shard.receive(world.now, publisher, &repeated)).count();
     assert!(read <= 10, "{read} repetitions were read");
+}
+
+/// [MQTT-3.1.2-24] Nor can it go on without: it is told why it is let go.
+#[test]
+fn an_answer_larger_than_the_client_accepts_ends_the_connection() {
+    let filters: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    let entry = |filter| SubscribeEntry { filter, options: SubscribeOptions::default() };
+    let entries: Vec<_> = filters.iter().map(|filter| entry(&**filter)).collect();
+    let (mut subscribe, mut unsubscribe) = (Vec::new(), Vec::new());
+    encode::subscribe(&mut subscribe, Version::V5, 1, &entries, &Properties::default());
+    encode::unsubscribe(&mut unsubscribe, Version::V5, 1, filters.iter().map(|filter| &**filter), &Properties::default());
+    for packet in [subscribe, unsubscribe] {
+        let mut world = World::new(Limits::default());
+        let client = world.shard.open(world.now, Origin { listener: 0, peer: None }).expect("there is room");
+        let properties = Properties { maximum_packet_size: Some(50), ..Properties::default() };
+        world.say(client, &connect_with("client", Version::V5, properties));
+        assert_eq!(world.say(client, &packet), [0xE0, 1, 0x95]);
+        assert_eq!(world.closed(), [client]);
+    }
 }
