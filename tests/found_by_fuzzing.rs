@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringmq::broker::{Command, ConnId, Origin, Shard, ShardConfig, ShardId};
 use ringmq::config::Limits;
-use ringmq::mqtt::{Connect, Properties, Version, encode};
+use ringmq::mqtt::{Connect, Properties, PublishOut, QoS, SubscribeEntry, SubscribeOptions, Version, encode};
 
 /// A shard whose clients take at once what they are sent.
 struct World {
@@ -54,6 +54,19 @@ impl World {
     }
 }
 
+fn subscribe(filter: &str, qos: QoS) -> Vec<u8> {
+    let entry = SubscribeEntry { filter, options: SubscribeOptions { qos, ..SubscribeOptions::default() } };
+    let mut bytes = Vec::new();
+    encode::subscribe(&mut bytes, Version::V311, 1, &[entry], &Properties::default());
+    bytes
+}
+
+fn publish(topic: &str, payload: &[u8], qos: QoS, packet_id: u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode::publish(&mut bytes, Version::V311, &PublishOut { qos, packet_id, ..PublishOut::new(topic, payload) });
+    bytes
+}
+
 fn connect(client_id: &str, version: Version) -> Vec<u8> {
     let connect = Connect {
         version,
@@ -79,4 +92,43 @@ fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
     second[8] = 9;
     assert_eq!(world.say(client, &second), [0xE0, 1, 0x82]);
     assert_eq!(world.closed(), [client]);
+}
+
+/// The client that is let go when memory is short is closed once, and its output no longer counted.
+#[test]
+fn the_slowest_client_is_closed_once() {
+    let limits = Limits { memory_budget_bytes: 1_000_000, out_buffer_bytes: 1_000_000, out_budget_bytes: 100_000_000, ..Limits::default() };
+    let mut world = World::new(limits);
+    let (slow, publisher) = (world.connect("slow", Version::V311), world.connect("publisher", Version::V311));
+    world.say(slow, &subscribe("a", QoS::AtMostOnce));
+    // One batch is under way to it for ever, the next one grows behind.
+    let mut under_way = Vec::new();
+    for _ in 0..2 {
+        world.shard.receive(world.now, publisher, &publish("a", &[7; 600_000], QoS::AtMostOnce, 0));
+        under_way.extend(world.shard.next_output());
+    }
+    assert_eq!(under_way.len(), 1);
+    world.shard.tick(world.now);
+    under_way.extend(world.shard.next_output());
+    assert_eq!(world.closed(), [slow]);
+    world.shard.closed(world.now, slow);
+    assert_eq!(world.shard.snapshot().gauges.out_bytes, 0);
+}
+
+/// Repetitions of a QoS 2 message whose answers must wait for that of another one: the client is not read from when there are too many.
+#[test]
+fn repetitions_behind_an_answer_that_waits_do_not_pile_up() {
+    let mut world = World::new(Limits { max_queued_messages: 1, receive_maximum: 10, ..Limits::default() });
+    let subscriber = world.connect("subscriber", Version::V311);
+    world.say(subscriber, &subscribe("full", QoS::AtLeastOnce));
+    let publisher = world.connect("publisher", Version::V311);
+    world.say(publisher, &publish("nobody", b"", QoS::ExactlyOnce, 1));
+    for packet_id in 10..u16::MAX {
+        if world.say(publisher, &publish("full", b"", QoS::AtLeastOnce, packet_id)).is_empty() {
+            break;
+        }
+    }
+    let repeated = publish("nobody", b"", QoS::ExactlyOnce, 1);
+    let read = (0..100).take_while(|_| world.shard.receive(world.now, publisher, &repeated)).count();
+    assert!(read <= 10, "{read} repetitions were read");
 }

@@ -49,6 +49,7 @@ impl Shard {
         self.accept(id, &connect, client_id, assigned.as_deref(), None);
     }
 
+    /// A CONNECT that breaks the format [MQTT-3.1.4-1].
     fn refuse_undecoded(&mut self, id: ConnId, error: ConnectError) {
         match error {
             // [MQTT-3.1.2-1]
@@ -91,6 +92,7 @@ impl Shard {
         self.end_refused(id);
     }
 
+    /// Closes what is not let in [MQTT-3.2.2-7]; what comes behind the CONNECT is not looked at [MQTT-3.1.4-5] [MQTT-3.1.4-6].
     fn end_refused(&mut self, id: ConnId) {
         self.counters.connects_refused += 1;
         let told = self.connections.get(id).is_some_and(|conn| !conn.out.is_empty());
@@ -116,6 +118,7 @@ impl Shard {
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
         }
         if connect.client_id.len() > usize::from(self.limits.max_client_id_bytes) {
+            // [MQTT-3.1.3-8] [MQTT-3.1.3-9]
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
         }
         if let Some(will) = &connect.will {
@@ -154,7 +157,7 @@ impl Shard {
         let (expiry_s, keep_alive_s) = (granted_expiry(connect, &self.limits), granted_keep_alive(connect, terms));
         let mut properties = connack_properties(connect, terms, assigned, expiry_s, keep_alive_s);
         if let Some(proven) = proven {
-            // [MQTT-4.12.0-5]
+            // [MQTT-4.12.0-5]; nobody else hears of a method [MQTT-4.12.0-6]
             properties.auth_method = Some(&proven.method);
             properties.auth_data = (!proven.data.is_empty()).then_some(&proven.data);
         }
@@ -167,7 +170,8 @@ impl Shard {
         }
         self.attach(id, session, connect, terms, keep_alive_s);
         self.counters.connects_accepted += 1;
-        // [MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+        // The first packet that a client gets, and the only CONNACK [MQTT-3.1.4-4] [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1]
+        // [MQTT-3.2.2-2] [MQTT-3.2.2-3]. No extension of the standard was asked for [MQTT-7.0.0-2].
         self.send_connack(id, connect.version, present, 0, &properties);
         if present {
             if let Some(outgoing) = self.sessions.get_mut(session).and_then(|session| session.outgoing.as_mut()) {
@@ -183,7 +187,7 @@ impl Shard {
         session.is_some_and(|session| session.user.is_some() && session.user.as_deref() != user)
     }
 
-    /// Finds or makes the session; whoever had it before is told to go [MQTT-3.1.4-2] [MQTT-3.1.4-3].
+    /// Finds or makes the session [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-6]; whoever had it before is told to go [MQTT-3.1.4-2] [MQTT-3.1.4-3].
     fn open_session(&mut self, client_id: &str, connect: &Connect<'_>, expiry_s: u32) -> (u32, bool) {
         if let Some(index) = self.sessions.find(client_id) {
             self.take_over(index, connect.clean_start);
@@ -196,6 +200,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(index) {
             session.version = connect.version;
             session.expiry_s = expiry_s;
+            // [MQTT-3.1.2-7] [MQTT-3.1.2-8]
             session.will = will;
             for timer in [session.expiry_timer.take(), session.will_timer.take()].into_iter().flatten() {
                 self.wheel.cancel(timer);
@@ -218,7 +223,7 @@ impl Shard {
             self.disconnect(id, ReasonCode::SESSION_TAKEN_OVER, Last::Publish);
         }
         if over {
-            // [MQTT-3.1.2-4] [MQTT-3.1.2-6]
+            // [MQTT-3.1.2-4] [MQTT-3.1.2-6] [MQTT-3.1.4-3] [MQTT-3.1.4-4]
             return self.end_session(index, if clean_start { DropReason::SessionDiscarded } else { DropReason::SessionExpired });
         }
         // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9].
@@ -228,6 +233,7 @@ impl Shard {
         }
     }
 
+    /// The will to keep: its QoS and RETAIN are those of its message [MQTT-3.1.2-14] [MQTT-3.1.2-15] [MQTT-3.1.2-16] [MQTT-3.1.2-17].
     fn will(&mut self, will: &crate::mqtt::Will<'_>) -> Will {
         let mut forward = Vec::new();
         will.properties.encode_forward(&mut forward);
@@ -243,7 +249,7 @@ impl Shard {
         conn.session = session;
         conn.terms = terms;
         conn.refused_publish_flags = refused_publish_flags(terms);
-        // [MQTT-3.3.4-9]
+        // [MQTT-3.3.4-9] [MQTT-4.9.0-1]
         conn.window = self.limits.max_inflight.min(properties.receive_maximum.unwrap_or(u16::MAX));
         // [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
         conn.own_aliases = TopicAliases::new(self.limits.topic_alias_out_maximum.min(properties.topic_alias_maximum.unwrap_or(0)));
@@ -282,7 +288,7 @@ fn granted_expiry(connect: &Connect<'_>, limits: &Limits) -> u32 {
     }
 }
 
-/// The keep-alive that holds: the client's, within our limit; 0 for none.
+/// The keep-alive that holds: the client's [MQTT-3.2.2-22], within our limit; 0 for none.
 fn granted_keep_alive(connect: &Connect<'_>, terms: Terms) -> u16 {
     match (connect.keep_alive, terms.max_keep_alive_s) {
         (asked, u16::MAX) => asked,
@@ -292,7 +298,8 @@ fn granted_keep_alive(connect: &Connect<'_>, terms: Terms) -> u16 {
     }
 }
 
-/// What the client has to know: its identifier if we chose it, and every limit that is not the standard's default.
+/// What the client has to know: its identifier if we chose it [MQTT-3.1.3-7], and every limit that is not the standard's default. Neither response
+/// information [MQTT-3.1.2-28] nor reason string nor user properties [MQTT-3.2.2-19] [MQTT-3.2.2-20].
 fn connack_properties<'a>(
     connect: &Connect<'_>,
     terms: Terms,

@@ -48,6 +48,10 @@ impl Paused {
     }
 }
 
+/// Topics by alias, from 1 on; few clients set any, so that a connection only has a place for them once one does.
+#[derive(Debug, Default)]
+pub struct ClientAliases(pub Vec<Option<Rc<str>>>);
+
 /// A connection. The first fields are those that a delivery touches.
 #[derive(Debug)]
 pub struct Connection {
@@ -58,6 +62,8 @@ pub struct Connection {
     pub accounted: u32,
     /// The client's Maximum Packet Size; `u32::MAX` without one.
     pub max_packet_bytes: u32,
+    /// The commit that `out` waits for.
+    pub gate: u64,
     pub session: u32,
     pub generation: u32,
     /// In-flight limit towards the client: ours and its Receive Maximum, whichever is lower.
@@ -85,7 +91,7 @@ pub struct Connection {
     pub partial_accounted: u32,
     pub acks: Option<Box<PendingAcks>>,
     /// Topics by alias, as the client set them.
-    pub aliases: Vec<Option<Rc<str>>>,
+    pub aliases: Option<Box<ClientAliases>>,
     /// Aliases that we set towards the client, where it allows them.
     pub own_aliases: Option<Box<TopicAliases>>,
     pub origin: Option<Box<Origin>>,
@@ -109,6 +115,7 @@ impl Connection {
             in_driver: 0,
             accounted: 0,
             max_packet_bytes: u32::MAX,
+            gate: 0,
             session: NONE,
             generation,
             window: 0,
@@ -126,7 +133,7 @@ impl Connection {
             partial: Vec::new(),
             partial_accounted: 0,
             acks: None,
-            aliases: Vec::new(),
+            aliases: None,
             own_aliases: None,
             origin: Some(Box::new(origin)),
             authentication: None,

@@ -31,13 +31,14 @@ impl Shard {
             }
             session.expiry_s = expiry_s.min(self.limits.max_session_expiry_s);
         }
+        // [MQTT-3.1.2-10] [MQTT-3.14.4-3]
         let will = if packet.reason == ReasonCode::SUCCESS { Will::Drop } else { Will::Publish };
         // The client closes [MQTT-3.14.4-1]; if it does not, we do [MQTT-3.14.4-2].
         self.end_connection(id, will, CloseCause::ClientDisconnect);
         self.command(Command::Close { conn: id, after_send: true });
     }
 
-    /// Ends a connection from our side: a 5.0 client is told the reason, then the socket is closed.
+    /// Ends a connection from our side: a 5.0 client is told the reason, then the socket is closed [MQTT-3.14.4-2] [MQTT-4.13.2-1].
     pub(super) fn disconnect(&mut self, id: ConnId, reason: ReasonCode, will: Will) {
         let Some(conn) = self.connections.get(id) else { return };
         if conn.state == State::Closing {
@@ -46,6 +47,7 @@ impl Shard {
         // No DISCONNECT before CONNACK [MQTT-3.14.0-1].
         let tell = conn.version.is_v5() && conn.state == State::Connected;
         if tell && let Some(conn) = self.output(id.slot) {
+            // [MQTT-3.14.4-1]; without properties [MQTT-3.14.2-2] [MQTT-3.14.2-3] [MQTT-3.14.2-4]
             encode::disconnect(conn.out.own(), conn.version, reason, &Properties::default());
             self.counters.packets_sent += 1;
         }
@@ -64,7 +66,8 @@ impl Shard {
         conn.partial = Vec::new();
         self.partial_bytes = self.partial_bytes.saturating_sub(u64::from(std::mem::take(&mut conn.partial_accounted)));
         conn.acks = None;
-        conn.aliases = Vec::new();
+        // [MQTT-3.3.2-7]
+        conn.aliases = None;
         conn.authentication = None;
         let session = std::mem::replace(&mut conn.session, NONE);
         if let Some(timer) = conn.timer.take() {
@@ -75,7 +78,7 @@ impl Shard {
         }
     }
 
-    /// The session goes on without a connection, or ends.
+    /// The session goes on without a connection [MQTT-3.1.2-4] [MQTT-3.1.2-23], or ends.
     fn leave_session(&mut self, index: u32, will: Will) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.connection = NONE;
@@ -117,6 +120,7 @@ impl Shard {
         if let Some(timer) = session.will_timer.take() {
             self.wheel.cancel(timer);
         }
+        // Only once, and only where there was one [MQTT-3.1.2-10] [MQTT-3.1.2-12].
         let Some(will) = session.will.take() else { return };
         let mut message = will.message;
         message.expires_at = will.expiry_s.map_or(NEVER, |seconds| self.now + u64::from(seconds) * 1_000);

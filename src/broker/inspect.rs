@@ -23,8 +23,10 @@ pub struct Holdings {
     pub timers: usize,
     /// SUBACKs that wait for other shards.
     pub waiting_subacks: usize,
-    /// Bytes of output that clients have not taken.
+    /// Bytes of output that clients have not taken, of messages that sessions hold, and of packets whose end has not come.
     pub unsent_bytes: u64,
+    pub held_bytes: u64,
+    pub partial_bytes: u64,
 }
 
 impl Shard {
@@ -57,6 +59,8 @@ impl Shard {
             timers: self.wheel.len(),
             waiting_subacks: self.interest.waiting(),
             unsent_bytes: self.unsent,
+            held_bytes: self.held_bytes.get(),
+            partial_bytes: self.partial_bytes,
         }
     }
 }

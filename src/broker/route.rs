@@ -106,7 +106,7 @@ pub struct Targets {
 
 impl Targets {
     /// Resolves matching filters to sessions: overlapping subscriptions of one session become one delivery with the highest QoS and all identifiers
-    /// [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.5-1]; the publisher is left out where No Local says so [MQTT-3.8.3-3].
+    /// [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.3.5-1]; the publisher is left out where No Local says so [MQTT-3.8.3-3].
     pub fn resolve(&mut self, topics: &Topics, matches: &Matches, publisher: u32) {
         self.list.clear();
         self.subscription_ids.clear();
@@ -176,11 +176,13 @@ impl Shard {
     /// Routes a message that came in on this shard.
     pub(super) fn publish(&mut self, incoming: &Incoming<'_>, publisher: Publisher) -> Settled {
         if is_sys(incoming.topic) && publisher.session != NONE {
+            // [MQTT-3.3.5-2]
             self.counters.count_dropped(DropReason::NotAuthorized, 1);
             return Settled::Now(if publisher.hold { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED });
         }
         let mut matches = self.scratch.matches.take().unwrap_or_default();
         let mut shares = std::mem::take(&mut self.scratch.shares);
+        // [MQTT-3.3.2-3]
         self.topics.matches(incoming.topic, &mut matches);
         let mut job = Job::new(publisher);
         let mut code = self.deliver_local(incoming, &matches, &mut job);
@@ -190,6 +192,7 @@ impl Shard {
         }
         let mut remote = matches.remote;
         let mut owner = None;
+        // What is kept for a topic stays as it is without RETAIN [MQTT-3.3.1-8] [MQTT-3.3.1-12].
         if incoming.retain {
             let shard = owner_of(incoming.topic, self.shards);
             if shard == self.id {
@@ -287,6 +290,9 @@ impl Shard {
         targets.resolve(&self.topics, matches, job.publisher.session);
         let mut message = None;
         for target in &targets.list {
+            if incoming.retain {
+                self.note_live_retained(target.session, incoming.topic);
+            }
             code = worse(code, self.deliver_to(targets.recipient(target), incoming, &mut message, job));
         }
         self.scratch.targets = Some(targets);
@@ -303,9 +309,6 @@ impl Shard {
     ) -> ReasonCode {
         // RETAIN tells a subscriber "from the store" unless it asked for the publisher's flag [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.3.1-13].
         let retain = incoming.retain && to.retain_as_published;
-        if incoming.retain {
-            self.note_live_retained(to.session, incoming.topic);
-        }
         let qos = delivered_qos(incoming.qos, to.qos);
         if qos == QoS::AtMostOnce {
             self.deliver_at_most_once(to.session, incoming, retain, to.subscription_ids);

@@ -50,7 +50,8 @@ impl Shard {
         code
     }
 
-    /// A message for a member on this shard: one that is connected if there is one, else any.
+    /// A message for a member on this shard: one that is connected if there is one, else any. It comes beside what plain subscriptions bring, under the
+    /// identifier of this one [MQTT-3.3.4-5], at the QoS that the member was granted [MQTT-4.8.2-3].
     fn deliver_member(&mut self, group: GroupId, incoming: &Incoming<'_>, job: &mut Job) -> ReasonCode {
         let sessions = &self.sessions;
         let connected = self.topics.pick(group, |session| sessions.get(session).is_some_and(|session| session.is_connected()));

@@ -68,7 +68,7 @@ fn put_will(out: &mut Vec<u8>, version: Version, will: &Will<'_>) {
 /// [MQTT-3.2.2-4] of 3.1.1, [MQTT-3.2.2-6] of 5.0
 pub fn connack(out: &mut Vec<u8>, version: Version, session_present: bool, code: u8, properties: &Properties<'_>) {
     packet(out, PacketType::Connack, |out| {
-        // In 3.1 the byte is reserved.
+        // In 3.1 the byte is reserved. [MQTT-3.2.2-1] of 5.0
         out.push(u8::from(session_present && code == 0 && version != Version::V31));
         out.push(code);
         if version.is_v5() {

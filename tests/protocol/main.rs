@@ -4,6 +4,7 @@
 //! different ones. The normative statements that a test proves stand above it; 3.1.1 and 5.0 number them differently, so both may stand there.
 
 mod connect;
+mod durability;
 mod flow;
 mod hand_off;
 mod keep_alive;

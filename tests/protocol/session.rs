@@ -77,7 +77,7 @@ fn a_clean_start_drops_what_waits(broker: &Broker) {
     });
 }
 
-/// [MQTT-4.4.0-1] [MQTT-3.3.1-1] [MQTT-2.3.1-3]
+/// [MQTT-4.4.0-1] [MQTT-3.3.1-1] [MQTT-2.3.1-3]; [MQTT-4.3.3-3] of 5.0
 fn unacknowledged_messages_are_sent_again_with_dup(broker: &Broker) {
     for_each_pair(broker, |durable, mut subscriber, mut publisher, topic| {
         publisher.publish_to(topic, "one", 1);
@@ -103,7 +103,7 @@ fn unacknowledged_messages_are_sent_again_with_dup(broker: &Broker) {
     });
 }
 
-/// [MQTT-4.4.0-1]; [MQTT-4.3.3-5] [MQTT-4.3.3-6] of 5.0
+/// [MQTT-4.4.0-1]; [MQTT-4.3.3-1] of 3.1.1, [MQTT-4.3.3-5] [MQTT-4.3.3-6] of 5.0
 fn a_released_message_is_only_released_again(broker: &Broker) {
     for_each_pair(broker, |durable, mut subscriber, mut publisher, topic| {
         publisher.publish_to(topic, "two", 2);

@@ -133,6 +133,7 @@ pub enum Event {
     },
     /// A session came into being, or is gone, as seen after a turn of its home.
     SessionSeen {
+        shard: ShardId,
         client: ClientIx,
         exists: bool,
     },

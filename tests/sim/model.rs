@@ -205,12 +205,22 @@ impl<'a> Model<'a> {
 impl Session {
     /// The filters that were or may have been subscribed between two events and match a topic, with their group if they are shared.
     pub fn matching<'a>(&'a self, topic: &'a str, from: Seq, to: Seq) -> impl Iterator<Item = (Option<&'a str>, Coverage<'a>)> + 'a {
-        self.changes.iter().filter_map(move |(filter, changes)| {
-            let (group, filter) = topics::split_shared(filter);
+        self.matching_named(topic, from, to).map(|(_, matching)| matching)
+    }
+
+    /// The same with the text of the subscription.
+    pub fn matching_named<'a>(
+        &'a self,
+        topic: &'a str,
+        from: Seq,
+        to: Seq,
+    ) -> impl Iterator<Item = (&'a str, (Option<&'a str>, Coverage<'a>))> + 'a {
+        self.changes.iter().filter_map(move |(text, changes)| {
+            let (group, filter) = topics::split_shared(text);
             if !topics::matches(filter, topic) {
                 return None;
             }
-            coverage(changes, from, to).map(|coverage| (group, coverage))
+            coverage(changes, from, to).map(|coverage| (text.as_str(), (group, coverage)))
         })
     }
 }

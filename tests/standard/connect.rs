@@ -1,8 +1,8 @@
 //! CONNECT and CONNACK (sections 3.1 and 3.2): what is refused how, and what a client of 5.0 is told and not told.
 
-use ringmq::mqtt::{Connect, Properties, QoS, ReasonCode, Version, Will};
+use ringmq::mqtt::{Connect, Properties, QoS, ReasonCode, Will};
 
-use super::world::{V5, V31, V311, World, connack, connect, message, packet, publish, publishes};
+use super::world::{V5, V31, V311, World, connack, connect, message, publishes};
 
 /// What a client is answered that asks to be let in; and that it is not let in.
 fn refused(world: &mut World, ask: &Connect<'_>) -> Vec<u8> {
@@ -87,53 +87,42 @@ fn a_client_gets_no_topic_alias_above_its_maximum() {
     }
 }
 
-/// [MQTT-3.1.3-2]: a session is found by its client identifier, whatever the version.
+/// [MQTT-3.1.2-9]
 #[test]
-fn a_session_is_found_by_its_client_identifier() {
-    let mut world = World::standard();
-    for (index, version) in [V31, V311, V5].into_iter().enumerate() {
-        let (client, present) = world.durable(version, "one");
-        assert_eq!(present, index > 0 && version != V31);
-        world.vanish(client);
-        assert!(!world.durable(version, &format!("another {index}")).1);
-    }
-}
-
-/// [MQTT-3.2.0-2]: also where CONNECT comes twice.
-#[test]
-fn there_is_one_connack() {
-    for version in [V31, V311, V5] {
+fn a_will_without_its_fields_is_refused() {
+    let connect_311 = |rest: &[u8]| [&[0x10, 13 + rest.len() as u8][..], b"\0\x04MQTT\x04\x06\0\0\0\x01c", rest].concat();
+    let connect_5 = |rest: &[u8]| [&[0x10, 14 + rest.len() as u8][..], b"\0\x04MQTT\x05\x06\0\0\0\0\x01c", rest].concat();
+    for rest in [&b""[..], b"\0\x04will", b"\0\x04will\0", b"\0\x04will\0\x02x"] {
         let mut world = World::standard();
         let client = world.open();
-        world.send_connect(client, &connect(version, "c"));
-        connack(version, &world.take_one(client));
-        world.send_connect(client, &connect(version, "c"));
-        assert!(world.is_closed(client));
+        world.send(client, &connect_311(rest));
+        assert!(world.is_closed(client) && world.take(client).is_empty(), "{rest:?}");
+    }
+    // 5.0: properties, topic, payload.
+    for rest in [&b""[..], b"\0", b"\0\0\x04will", b"\0\x04will\0\x01x"] {
+        let mut world = World::standard();
+        let client = world.open();
+        world.send(client, &connect_5(rest));
         let bytes = world.take(client);
-        match version {
-            Version::V5 => assert_eq!(bytes, [0xE0, 1, ReasonCode::PROTOCOL_ERROR.0]),
-            _ => assert_eq!(bytes, b""),
-        }
-    }
-}
-
-/// [MQTT-3.1.4-1]: a packet that ends too early or too late, or whose fields contradict each other.
-#[test]
-fn a_connect_that_breaks_the_format_is_refused() {
-    let valid = b"\x10\x0D\0\x04MQTT\x04\x02\0\0\0\x01c";
-    for (at, wrong) in [(1, 0x0C), (9, 0x03), (9, 0x42), (9, 0x1A), (9, 0x22), (13, 2)] {
-        let mut world = World::standard();
-        let client = world.open();
-        let mut bytes = valid.to_vec();
-        bytes[at] = wrong;
-        world.send(client, &bytes);
-        assert!(world.is_closed(client) && world.take(client).is_empty(), "{at} {wrong}");
+        assert_eq!(connack(V5, &bytes).code, ReasonCode::MALFORMED_PACKET.0, "{rest:?}");
+        assert!(world.is_closed(client));
     }
     let mut world = World::standard();
     let client = world.open();
-    world.send(client, valid);
-    assert_eq!(world.take(client), [0x20, 2, 0, 0]);
-    world.send(client, &publish(V311, message("t", b"x", QoS::AtLeastOnce)));
-    let bytes = world.take(client);
-    packet(V311, &bytes);
+    world.send(client, &connect_311(b"\0\x04will\0\x01x"));
+    assert_eq!(world.take(client), [0x20, 2, 0, 0], "the same with all fields");
+}
+
+/// [MQTT-3.1.2-12] of 3.1.1
+#[test]
+fn without_a_will_nothing_is_published() {
+    for version in [V311, V5] {
+        let mut world = World::standard();
+        let all = world.client(V5, "all");
+        world.subscribe(all, V5, "#", QoS::AtMostOnce);
+        let client = world.client(version, "immortal");
+        world.vanish(client);
+        world.assert_silent(all);
+        assert_eq!(world.counters().wills_published, 0);
+    }
 }

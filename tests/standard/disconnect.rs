@@ -14,7 +14,7 @@ const WRONG: [(&[u8], ReasonCode); 6] = [
     (&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], ReasonCode::PACKET_TOO_LARGE),
 ];
 
-/// [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.14.4-1] [MQTT-3.14.4-2] [MQTT-3.14.2-2] of 5.0; [MQTT-4.8.0-1] of 3.1.1
+/// [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.14.2-1] [MQTT-3.14.2-2] [MQTT-3.14.4-1] [MQTT-3.14.4-2] of 5.0; [MQTT-4.8.0-1] of 3.1.1
 #[test]
 fn who_breaks_the_rules_is_told_once_and_closed() {
     for version in [V31, V311, V5] {

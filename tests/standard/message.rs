@@ -47,39 +47,6 @@ fn properties_arrive_unaltered_and_in_order() {
     }
 }
 
-/// [MQTT-3.3.2-5] [MQTT-3.3.2-6] of 5.0
-#[test]
-fn a_message_that_waits_grows_old_and_then_is_dropped() {
-    let mut world = World::standard();
-    let first = subscriber(&mut world, "t");
-    world.vanish(first);
-    world.publish(PublishOut { message_expiry: Some(10), ..message("t", b"short", QoS::AtLeastOnce) });
-    world.publish(PublishOut { message_expiry: Some(60), ..message("t", b"long", QoS::ExactlyOnce) });
-    world.publish(message("t", b"for ever", QoS::AtLeastOnce));
-    world.pass(10_000);
-    let (client, _) = world.durable(V5, "subscriber");
-    let bytes = world.take(client);
-    let got: Vec<_> = publishes(V5, &bytes).iter().map(|publish| (publish.payload, publish.properties.message_expiry)).collect();
-    assert_eq!(got, [(&b"long"[..], Some(50)), (&b"for ever"[..], None)]);
-}
-
-/// [MQTT-4.3.3-7] of 5.0: what was sent once is sent again, however old it is by then; so is the QoS 1 message.
-#[test]
-fn a_message_that_was_sent_does_not_expire() {
-    let mut world = World::standard();
-    let client = subscriber(&mut world, "t");
-    world.publish(PublishOut { message_expiry: Some(1), ..message("t", b"once", QoS::AtLeastOnce) });
-    world.publish(PublishOut { message_expiry: Some(1), ..message("t", b"exactly once", QoS::ExactlyOnce) });
-    assert_eq!(payloads(V5, &world.take(client)).len(), 2);
-    world.vanish(client);
-    world.pass(3_600_000);
-    let (client, _) = world.durable(V5, "subscriber");
-    let bytes = world.take(client);
-    assert_eq!(payloads(V5, &bytes), [&b"once"[..], b"exactly once"]);
-    world.send(client, &ack(0x50, 2));
-    assert_eq!(world.take(client), ack(0x62, 2));
-}
-
 /// [MQTT-4.3.3-13] of 5.0
 #[test]
 fn the_exchange_with_the_publisher_goes_on_when_its_message_has_expired() {

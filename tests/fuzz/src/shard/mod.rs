@@ -4,6 +4,7 @@
 //! Nothing panics; nothing grows beyond its limit; what a client is sent keeps to the standard; each connection that the shard wants closed is named
 //! once; what can be delivered is; and when all clients have gone and time has passed, nothing is left of them.
 
+mod admission;
 mod client;
 mod limits;
 mod packets;

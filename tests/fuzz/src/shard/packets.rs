@@ -1,6 +1,7 @@
 //! What the clients of the `shard` target say: packets of few clients about few topics, so that they meet; and noise.
 
 use super::super::input::Input;
+use super::admission::METHODS;
 use super::client::{Client, VERSIONS};
 use ringmq::mqtt::{
     Connect, PacketType, Properties, PublishOut, QoS, ReasonCode, RetainHandling, SubscribeEntry, SubscribeOptions, Version, Will, encode,
@@ -27,7 +28,7 @@ pub fn say(input: &mut Input<'_>, client: &mut Client) {
         client.honest = false;
         mutate(input, &mut bytes);
     }
-    let times = if input.one_in(16) { 1 + input.below(400) } else { 1 };
+    let times = if input.one_in(16) { 1 + input.below(100) } else { 1 };
     for _ in 0..times {
         client.unread.extend(&bytes);
     }
@@ -64,8 +65,7 @@ fn connect(input: &mut Input<'_>, client: &mut Client, out: &mut Vec<u8>) {
         maximum_packet_size: input.option(|input| input.choose(&[64, 100, 2_000])),
         topic_alias_maximum: input.option(|input| input.choose(&[1, 10])),
         request_problem: input.option(Input::flag),
-        auth_method: input.one_in(20).then_some("method"),
-        ..Properties::default()
+        ..authentication(input, 8)
     };
     let will = Will { topic: &topic, payload, qos: input.qos(), retain: input.flag(), properties: will_properties };
     let packet = Connect {
@@ -112,12 +112,23 @@ fn later(input: &mut Input<'_>, client: &mut Client, out: &mut Vec<u8>) {
         13 => match input.below(4) {
             0 if client.greeted => connect(input, &mut Client::new(client.shard, client.id), out),
             0 => connect(input, client, out),
-            1 => encode::auth(out, ReasonCode::REAUTHENTICATE, &Properties { auth_method: Some("method"), ..none }),
+            1 => {
+                let reason = input.choose(&[ReasonCode::REAUTHENTICATE, ReasonCode::CONTINUE_AUTHENTICATION]);
+                encode::auth(out, reason, &authentication(input, 1));
+            }
             2 => encode::pingresp(out),
             _ => encode::suback(out, version, 1, &[0], &none),
         },
         _ => encode::pingreq(out),
     }
+}
+
+/// An authentication method once in so many times, and what a client might say to it.
+fn authentication(input: &mut Input<'_>, one_in: u8) -> Properties<'static> {
+    let said: [&[u8]; 7] = [&[2], &[0], &[1], &[2, 3, 4], b"n,,n=user,r=abc", b"c=biws,r=abc,p=AAAA", b"y,a=x,n=user,r=abc"];
+    let auth_method = input.one_in(one_in).then(|| input.choose(&METHODS));
+    let auth_data = auth_method.and_then(|_| input.option(|input| input.choose(&said)));
+    Properties { auth_method, auth_data, ..Properties::default() }
 }
 
 /// Few, so that some are used twice.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::input::Input;
+use super::admission;
 use super::client::{Client, Phase};
 use super::limits::{self, Ceiling};
 use super::packets;
@@ -17,8 +18,7 @@ const MAX_UNREAD: usize = 128 * 1024;
 /// Jumps of time, ms: within a tick of the timer wheel, over one, and over its levels.
 const JUMPS: [u64; 10] = [0, 1, 63, 64, 500, 1_000, 1_500, 11_000, 100_000, 100_000_000];
 /// Rounds in which shards must have told one another all that they have to tell, and timers that must be enough for the end.
-const ROUNDS: usize = 1_000;
-const ORIGIN: Origin = Origin { listener: 0, peer: None };
+const ROUNDS: usize = 2_000;
 
 pub struct World {
     shards: Vec<Shard>,
@@ -38,14 +38,21 @@ impl World {
             let sys_interval_s = 0;
             Shard::new(ShardConfig { id: ShardId(id), shards: count as u16, limits: Arc::clone(&limits), sys_interval_s, seed: 7 }, 0)
         };
-        World {
+        let mut world = World {
             shards: (0..count as u16).map(shard).collect(),
             now: 0,
             clients: Vec::new(),
             rings: (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect(),
             ceiling: Ceiling::new(&limits),
             commands: Vec::new(),
-        }
+        };
+        world.set_admission(input);
+        world
+    }
+
+    fn set_admission(&mut self, input: &mut Input<'_>) {
+        let admission = Arc::new(admission::choose(input));
+        self.shards.iter_mut().for_each(|shard| shard.set_admission(Arc::clone(&admission)));
     }
 
     pub fn step(&mut self, input: &mut Input<'_>) {
@@ -87,8 +94,9 @@ impl World {
     /// A new connection, nearly always with CONNECT on its way at once.
     fn open(&mut self, shard: usize, input: &mut Input<'_>) {
         self.clients.retain(|client| client.phase != Phase::Closed || client.in_driver.is_some());
+        let listener = if input.one_in(3) { input.below(admission::LISTENERS.into()) as u16 } else { 0 };
         if self.clients.len() < MAX_CLIENTS
-            && let Some(id) = self.shards[shard].open(self.now, ORIGIN)
+            && let Some(id) = self.shards[shard].open(self.now, Origin { listener, peer: None })
         {
             self.clients.push(Client::new(shard, id));
             if !input.one_in(8) {
@@ -136,7 +144,8 @@ impl World {
     fn take_output(&mut self, at: usize, fails: bool) {
         let client = &mut self.clients[at];
         let Some(batch) = client.in_driver.take() else { return };
-        if !fails && client.phase != Phase::Closed {
+        client.broken |= fails;
+        if !client.broken && client.phase != Phase::Closed {
             client.arrive(&batch);
         }
         let (shard, id, phase) = (client.shard, client.id, client.phase);
@@ -150,6 +159,7 @@ impl World {
         let client = &mut self.clients[at];
         if !client.ended && client.phase != Phase::Closed {
             client.ended = true;
+            client.broken |= broken;
             let cause = if broken { CloseCause::SocketError } else { CloseCause::ClientClosed };
             self.shards[client.shard].ended(self.now, client.id, cause);
         }
@@ -231,7 +241,7 @@ impl World {
     }
 
     fn rare(&mut self, shard: usize, input: &mut Input<'_>) {
-        match input.below(6) {
+        match input.below(7) {
             0 => self.shards[shard].shut_down(self.now),
             1 => self.shards[shard].set_sys_interval(input.below(3) as u32),
             // What the server does after a panic.
@@ -248,6 +258,7 @@ impl World {
                     client.phase = Phase::Closed;
                 }
             }),
+            4 => self.set_admission(input),
             _ => {
                 let limits = Arc::new(limits::choose(input));
                 self.ceiling.raise(&limits);
