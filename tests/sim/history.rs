@@ -106,7 +106,9 @@ pub enum Event {
         packet: Got,
     },
     /// A client breaks off without a word; perhaps not even the network notices.
-    Dropped { socket: SocketIx },
+    Dropped {
+        socket: SocketIx,
+    },
     /// The connection ended at the broker, after this much silence of the client.
     Ended {
         socket: SocketIx,

@@ -51,7 +51,10 @@ pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
             Event::Received { socket, packet } => {
                 if let Some((kind, id, code)) = answers(packet) {
                     if !code_fits(kind, code) {
-                        violations.push(Violation { check: "acks", what: format!("connection {socket}, {kind:?} {id} at {seq}: code {code:#x}") });
+                        violations.push(Violation {
+                            check: "acks",
+                            what: format!("connection {socket}, {kind:?} {id} at {seq}: code {code:#x}"),
+                        });
                     }
                     exchanges.entry((*socket, kind)).or_default().answered.push((seq, id));
                 }
@@ -100,7 +103,8 @@ fn first_transmissions(model: &Model<'_>, violations: &mut Vec<Violation>) {
         if let Event::Sent { socket, packet: Sent::Publish { message, dup: false, .. } } = event
             && !seen.insert(message)
         {
-            violations.push(Violation { check: "acks", what: format!("connection {socket} sent message {message} at {seq} again without DUP") });
+            violations
+                .push(Violation { check: "acks", what: format!("connection {socket} sent message {message} at {seq} again without DUP") });
         }
     }
 }

@@ -22,7 +22,10 @@ pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
         let waited_least = accepted_at.saturating_sub(at(last));
         let under_way = at(*seq) - at(first);
         if let Some(wrong) = judge(receipt, u64::from(expiry_s) * 1_000, waited_least, under_way) {
-            violations.push(Violation { check: "expiry", what: format!("connection {socket} got at {seq} message {index} {wrong}: {receipt:?}") });
+            violations.push(Violation {
+                check: "expiry",
+                what: format!("connection {socket} got at {seq} message {index} {wrong}: {receipt:?}"),
+            });
         }
     }
 }
