@@ -138,6 +138,10 @@ impl Shard {
             return;
         }
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
+        if delivery.message.expires_at < now {
+            // [MQTT-3.3.2-5]
+            return self.counters.count_dropped(DropReason::Expired, 1);
+        }
         let alias = conn.alias_of(delivery.message.topic());
         let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes, alias };
         if !delivery.fits(to) {
@@ -162,11 +166,6 @@ impl Shard {
         while self.resend_next(index, slot) {}
         while self.may_start(index, slot) {
             let Some(delivery) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { break };
-            if delivery.message.expires_at <= self.now {
-                // [MQTT-3.3.2-5]
-                self.counters.count_dropped(DropReason::Expired, 1);
-                continue;
-            }
             self.start(index, slot, delivery);
         }
         self.take_held(index);
