@@ -57,18 +57,18 @@ else
     results=$scratch/results.jsonl
     start_broker ringmq
     sampled=$seconds
-    # The load lasts longer than the samples on both sides.
-    seconds=$((sampled + 3))
-    load "$subject" ringmq 1 &
-    load_pid=$!
-    seconds=$sampled
-    # Set-up and warm-up are over when the broker has been busy for two seconds of CPU time, or the load has ended.
-    until (($(awk '{print $14 + $15}' "/proc/$broker_pid/stat") > 2 * $(getconf CLK_TCK))); do
-        kill -0 "$load_pid" 2>/dev/null || die "the load ended before anything could be sampled"
-        sleep 0.05
-    done
-    sample "$broker_pid"
-    wait "$load_pid" || die "the load failed"
+    sampled=$seconds
+    # Measured, and so under load, longer than sampled.
+    seconds=$((sampled + 3)) extra+=(--announce)
+    while read -r line; do
+        if [[ $line == measuring ]]; then
+            seconds=$sampled
+            sample "$broker_pid"
+        else
+            echo "$line"
+        fi
+    done < <(load "$subject" ringmq 1)
+    [[ -s $scratch/perf.data ]] || die "the load failed"
     stop_broker
 fi
 

@@ -17,7 +17,7 @@ pub struct Arguments {
     /// The broker that the others are compared with [default: the first one in the file]
     #[arg(long)]
     yardstick: Option<String>,
-    /// Fail if an idle connection of the yardstick costs more bytes than this
+    /// Fail if one more idle connection costs the yardstick more bytes than this
     #[arg(long)]
     max_connection_bytes: Option<f64>,
 }
@@ -37,6 +37,8 @@ struct Run {
     cores: f64,
     others: f64,
     rss: f64,
+    peak_rss: f64,
+    connections: f64,
     connections_per_s: f64,
     bytes_per_connection: f64,
     lost: u64,
@@ -64,7 +66,9 @@ impl Run {
             p99_us: number("/latency_us/delivery/p99"),
             cores: number("/broker/cores"),
             others: number("/other_cores"),
-            rss: number("/broker/peak_rss_bytes"),
+            rss: number("/broker/rss_bytes"),
+            peak_rss: number("/broker/peak_rss_bytes"),
+            connections: number("/set_up/connections"),
             connections_per_s: number("/set_up/connections_per_s"),
             bytes_per_connection: number("/set_up/rss_bytes_per_connection"),
             lost: count("lost") + count("closed"),
@@ -101,7 +105,36 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             print_connections(name, &group, &yardstick);
         }
     }
-    check_limit(arguments.max_connection_bytes, &runs, &yardstick)
+    let Some(marginal) = marginal(&runs, &yardstick) else { return Ok(()) };
+    println!(
+        "\n{}: a connection more costs {:.0} bytes; {:.1} MB are there once, before the first",
+        yardstick,
+        marginal.each,
+        marginal.fixed / 1e6
+    );
+    match arguments.max_connection_bytes {
+        Some(limit) if marginal.each > limit => {
+            Err(format!("a connection costs {:.0} bytes, the limit is {limit:.0}", marginal.each).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Resident bytes as a line over the number of connections.
+struct Marginal {
+    each: f64,
+    fixed: f64,
+}
+
+/// The line through the fewest and the most idle connections of the yardstick, if there are two such numbers.
+fn marginal(runs: &[Run], yardstick: &str) -> Option<Marginal> {
+    let idle: Vec<&Run> = runs.iter().filter(|run| run.broker == yardstick && run.cpu_us.is_finite() && run.egress == 0.0).collect();
+    let few = idle.iter().map(|run| run.connections).min_by(f64::total_cmp)?;
+    let many = idle.iter().map(|run| run.connections).max_by(f64::total_cmp).filter(|&many| many > few)?;
+    let rss =
+        |connections: f64| median(&idle.iter().copied().filter(|run| run.connections == connections).collect::<Vec<&Run>>(), |run| run.rss);
+    let each = (rss(many) - rss(few)) / (many - few);
+    Some(Marginal { each, fixed: rss(few) - each * few })
 }
 
 fn groups(runs: &[Run]) -> Vec<(&str, Group<'_>)> {
@@ -121,13 +154,14 @@ fn groups(runs: &[Run]) -> Vec<(&str, Group<'_>)> {
 }
 
 fn median(runs: &[&Run], field: fn(&Run) -> f64) -> f64 {
-    spread(&runs.iter().map(|run| field(run)).collect::<Vec<f64>>()).0
+    spread(&runs.iter().map(|run| field(run)).filter(|value| value.is_finite()).collect::<Vec<f64>>()).0
 }
 
 /// CPU as a multiple of the yardstick's of the same round.
 fn ratio(runs: &[&Run], group: &Group<'_>, yardstick: &str) -> String {
     let of_round = |round| group.iter().find(|(broker, _)| *broker == yardstick)?.1.iter().find(|run| run.round == round);
     let ratios: Vec<f64> = runs.iter().filter_map(|run| Some(run.cpu_us / of_round(run.round)?.cpu_us)).collect();
+    let ratios: Vec<f64> = ratios.into_iter().filter(|ratio| ratio.is_finite()).collect();
     let (median, low, high) = spread(&ratios);
     format!("{median:6.2} [{low:.2}-{high:.2}]")
 }
@@ -158,7 +192,7 @@ fn print_messages(name: &str, group: &Group<'_>, yardstick: &str) {
             median(runs, |run| run.p99_us) / 1e3,
             median(runs, |run| run.cores),
             median(runs, |run| run.others),
-            median(runs, |run| run.rss) / 1e6,
+            median(runs, |run| run.peak_rss) / 1e6,
             marks(runs)
         );
     }
@@ -166,30 +200,21 @@ fn print_messages(name: &str, group: &Group<'_>, yardstick: &str) {
 
 fn print_connections(name: &str, group: &Group<'_>, yardstick: &str) {
     println!(
-        "\n{name:<13}{:<16}{:>9}  {:<20}{:>11}{:>12}{:>16}{:>8}",
-        "broker", "CPU us", " ratio", "connects/s", "B each", "cores when idle", "others"
+        "\n{name:<13}{:<16}{:>9}  {:<20}{:>11}{:>12}{:>9}{:>16}{:>8}",
+        "broker", "CPU us", " ratio", "connects/s", "B each", "peak MB", "cores when idle", "others"
     );
     for (broker, runs) in group {
         println!(
-            "{:<13}{broker:<16}{:>9.2}  {:<20}{:>11.0}{:>12.0}{:>16.3}{:>8.2} {}",
+            "{:<13}{broker:<16}{:>9.2}  {:<20}{:>11.0}{:>12.0}{:>9.1}{:>16.3}{:>8.2} {}",
             format!("  {} runs", runs.len()),
             median(runs, |run| run.cpu_us),
             ratio(runs, group, yardstick),
             median(runs, |run| run.connections_per_s),
             median(runs, |run| run.bytes_per_connection),
+            median(runs, |run| run.peak_rss) / 1e6,
             median(runs, |run| run.cores),
             median(runs, |run| run.others),
             marks(runs)
         );
     }
-}
-
-fn check_limit(limit: Option<f64>, runs: &[Run], yardstick: &str) -> Result<(), Box<dyn Error>> {
-    let Some(limit) = limit else { return Ok(()) };
-    let idle: Vec<&Run> = runs.iter().filter(|run| run.broker == yardstick && run.egress == 0.0).collect();
-    let bytes = median(&idle, |run| run.bytes_per_connection);
-    if idle.is_empty() || bytes > limit {
-        return Err(format!("an idle connection costs {bytes:.0} bytes, the limit is {limit:.0}").into());
-    }
-    Ok(())
 }

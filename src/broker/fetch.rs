@@ -256,7 +256,10 @@ impl Shard {
             subscription_ids.push(subscriber.subscription_id);
         }
         let qos = delivered_qos(incoming.qos, subscriber.options.qos());
-        self.deliver_fetched(subscriber.session, Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids });
+        self.deliver_fetched(
+            subscriber.session,
+            Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids, share: 0 },
+        );
     }
 
     /// A shard has answered.

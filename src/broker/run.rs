@@ -13,7 +13,7 @@ use super::ids::{ConnId, ShardSet};
 use super::message::{Incoming, NEVER, remaining_s};
 use super::outbox::Chunk;
 use super::peer::{PeerMessage, PeerOptions};
-use super::route::PEER_LIMIT_BYTES;
+use super::route::{PEER_LIMIT_BYTES, Targets};
 use super::shard::Shard;
 use crate::metrics::DropReason;
 use crate::mqtt::{PacketType, PublishOut, QoS, Version, encode};
@@ -175,38 +175,53 @@ impl Shard {
             targets.resolve(&self.topics, &matches, publisher);
             plain = targets.plain();
         }
+        plain = plain && self.gather_subscribers(&targets);
         if plain {
-            let run = &mut *self.run;
-            run.active = true;
-            run.publisher = publisher;
-            run.topic.clear();
-            run.topic.push_str(incoming.topic);
-            run.generation = self.topics.generation();
-            run.count = 0;
-            run.offline = 0;
-            run.remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
-            for family in &mut run.families {
-                family.slots.clear();
-                family.largest = 0;
-            }
-            for target in &targets.list {
-                // QoS 0 is never stored for a session without a connection [MQTT-4.3.1-1].
-                let Some(slot) = self.sessions.get(target.session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
-                    run.offline += 1;
-                    continue;
-                };
-                let family = self.connections.slot(slot).map_or(0, |conn| family_of(conn.version));
-                run.families[family].slots.push(slot);
-            }
-            let alone = run.only_one().is_some();
-            for family in &mut run.families {
-                family.chunk = (!alone && !family.slots.is_empty()).then(|| self.chunks.take());
-            }
-            self.set_source(source, incoming.topic);
+            let remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
+            self.begin_run(publisher, source, incoming.topic, remote);
         }
         self.scratch.matches = Some(matches);
         self.scratch.targets = Some(targets);
         plain
+    }
+
+    /// Sorts the subscribers' connections by protocol family. False where one of them is sent packets of its own, with topic aliases.
+    fn gather_subscribers(&mut self, targets: &Targets) -> bool {
+        let run = &mut *self.run;
+        run.offline = 0;
+        for family in &mut run.families {
+            family.slots.clear();
+            family.largest = 0;
+        }
+        for target in &targets.list {
+            // QoS 0 is never stored for a session without a connection [MQTT-4.3.1-1].
+            let Some(slot) = self.sessions.get(target.session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
+                run.offline += 1;
+                continue;
+            };
+            match self.connections.slot(slot) {
+                Some(conn) if conn.own_aliases.is_some() => return false,
+                Some(conn) => run.families[family_of(conn.version)].slots.push(slot),
+                None => {}
+            }
+        }
+        true
+    }
+
+    fn begin_run(&mut self, publisher: u32, source: Option<ConnId>, topic: &str, remote: ShardSet) {
+        let run = &mut *self.run;
+        run.active = true;
+        run.publisher = publisher;
+        run.topic.clear();
+        run.topic.push_str(topic);
+        run.generation = self.topics.generation();
+        run.count = 0;
+        run.remote = remote;
+        let alone = run.only_one().is_some();
+        for family in &mut run.families {
+            family.chunk = (!alone && !family.slots.is_empty()).then(|| self.chunks.take());
+        }
+        self.set_source(source, topic);
     }
 
     fn set_source(&mut self, source: Option<ConnId>, topic: &str) {

@@ -170,6 +170,7 @@ impl Sessions {
         }
     }
 
+    /// The session of a client identifier [MQTT-3.1.3-2].
     pub fn find(&self, client_id: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(client_id);
         self.by_client_id.find(hash, |&index| *self.slots[index as usize].client_id == *client_id).copied()
@@ -241,7 +242,7 @@ pub fn owner_of(topic: &str, shards: u16) -> ShardId {
     home_of(topic, shards)
 }
 
-/// The QoS that a subscriber gets: the lower of published and granted [MQTT-3.8.4-8].
+/// The QoS that a subscriber gets: the lower of published and granted [MQTT-3.8.4-6] [MQTT-3.8.4-8].
 pub fn delivered_qos(published: QoS, granted: QoS) -> QoS {
     published.min(granted)
 }

@@ -84,6 +84,7 @@ impl Shard {
     fn on_session_expiry(&mut self, index: u32, generation: u32) {
         let Some(session) = self.sessions.get_same(index, generation) else { return };
         session.expiry_timer = None;
+        // Never while it is connected [MQTT-4.1.0-1] [MQTT-4.1.0-2].
         if session.connection == NONE {
             // [MQTT-3.1.2-23] [MQTT-4.1.0-2]
             self.counters.sessions_expired += 1;

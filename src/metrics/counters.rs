@@ -76,6 +76,8 @@ values! {
         deliveries_queued,
         /// Deliveries of QoS 1 and 2 that their subscriber acknowledged; those of QoS 0 end with being sent.
         deliveries_acknowledged,
+        /// Deliveries that went to another member of their shared subscription, as the session that they were for had ended.
+        deliveries_handed_on,
         /// Messages published that no subscription matched.
         publishes_unmatched,
         /// Messages refused with a reason code that told the publisher so.
@@ -170,7 +172,7 @@ impl Counters {
         // These were no deliveries yet: nobody knew whom the message would match, or it was only not kept.
         let others = [DropReason::PeerRingFull, DropReason::RetainedLimit, DropReason::NotAuthorized];
         let others: u64 = others.iter().map(|&reason| self.dropped[reason as usize]).sum();
-        self.publishes_sent[0] + self.deliveries_acknowledged + self.dropped_total() - others
+        self.publishes_sent[0] + self.deliveries_acknowledged + self.deliveries_handed_on + self.dropped_total() - others
     }
 }
 

@@ -154,7 +154,9 @@ impl Saboteur {
         }
         let other = (0..shards).map(ShardId).find(|&other| other != from && other != to);
         match other {
-            Some(other) if batch.messages.iter().all(|message| is(message, "Publish(")) && self.strikes(Fault::MisdirectBatch, false) => other,
+            Some(other) if batch.messages.iter().all(|message| is(message, "Publish(")) && self.strikes(Fault::MisdirectBatch, false) => {
+                other
+            }
             _ => to,
         }
     }

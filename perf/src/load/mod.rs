@@ -97,6 +97,9 @@ pub struct Arguments {
     /// Seconds without any progress after which what is in flight counts as lost
     #[arg(long, default_value_t = 5.0)]
     patience: f64,
+    /// Print `measuring` when the measured time begins, for a script that wants to look at the broker meanwhile
+    #[arg(long)]
+    announce: bool,
     /// Append the result to this file, as one line of JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -135,7 +138,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let sizes = record::Sizes::of(&plan);
     let settings = plan.settings.clone();
     let name = arguments.name.clone().unwrap_or_else(|| scenario.name());
-    let progress = Progress::new(&name);
+    let progress = Progress::new(&name, arguments.announce);
     let show = |phase, totals: &Totals| progress.show(phase, totals);
     let observer = Observer { pid: arguments.pid, threads: arguments.threads, show: &show };
     let outcome = run::run(&name, plan, &observer)?;
@@ -173,15 +176,24 @@ fn settings(arguments: &Arguments, scenario: Scenario) -> Result<Settings, Box<d
 struct Progress {
     name: String,
     shows: bool,
+    announces: Cell<bool>,
     last: Cell<(Instant, u64)>,
 }
 
 impl Progress {
-    fn new(name: &str) -> Progress {
-        Progress { name: name.to_owned(), shows: std::io::stderr().is_terminal(), last: Cell::new((Instant::now(), 0)) }
+    fn new(name: &str, announces: bool) -> Progress {
+        Progress {
+            name: name.to_owned(),
+            announces: Cell::new(announces),
+            shows: std::io::stderr().is_terminal(),
+            last: Cell::new((Instant::now(), 0)),
+        }
     }
 
     fn show(&self, phase: Phase, totals: &Totals) {
+        if phase == Phase::Measure && self.announces.take() {
+            println!("measuring");
+        }
         let (at, count) = self.last.get();
         let elapsed = at.elapsed();
         if !self.shows || elapsed < Duration::from_millis(200) {

@@ -55,17 +55,19 @@ pub fn run(name: &str, plan: Plan, observer: &Observer<'_>) -> io::Result<Outcom
     let shared = Arc::new(Shared::new(threads));
     let (connections, filters) = (plan.connections() as u64, plan.filters() as u64);
     let settings = Arc::new(plan.settings.clone());
+    let publishes = plan.publishers() > 0;
     let before = Reading::take(&shared, observer)?;
     let workers = start(plan, threads, &shared, observer)?;
     let ready = Reading::take(&shared, observer)?;
-    let set_up = set_up(&before, &ready, connections, filters);
-
     shared.enter(Phase::WarmUp);
     pass(settings.warm_up, Phase::WarmUp, &shared, observer);
     let first = Reading::take(&shared, observer)?;
     shared.enter(Phase::Measure);
     pass(settings.time, Phase::Measure, &shared, observer);
     let last = Reading::take(&shared, observer)?;
+    // Clients that only sit there show what they cost once the broker has had time to give back what their coming took.
+    let settled = if publishes { &ready } else { &last };
+    let set_up = set_up(&before, &ready, settled, connections, filters);
     shared.enter(Phase::Drain);
     drain(settings.patience, &shared, observer);
     shared.enter(Phase::Done);
@@ -149,10 +151,10 @@ fn drain(patience: Duration, shared: &Shared, observer: &Observer<'_>) {
     thread::sleep(AFTERMATH);
 }
 
-fn set_up(before: &Reading, ready: &Reading, connections: u64, filters: u64) -> SetUp {
+fn set_up(before: &Reading, ready: &Reading, settled: &Reading, connections: u64, filters: u64) -> SetUp {
     let seconds = (ready.at - before.at).as_secs_f64();
     let broker = before.broker.zip(ready.broker);
-    let rss = broker.map(|(before, after)| after.rss.saturating_sub(before.rss) as f64);
+    let rss = before.broker.zip(settled.broker).map(|(before, after)| after.rss.saturating_sub(before.rss) as f64);
     SetUp {
         connections,
         filters,

@@ -27,7 +27,7 @@ impl Io {
     }
 
     /// Whether this kernel offers it; says so on the terminal where it does not.
-    fn is_available(self) -> bool {
+    pub fn is_available(self) -> bool {
         static SAID: Once = Once::new();
         match (self, ringmq::server::driver::probe()) {
             (Io::Uring, Err(why)) => {
