@@ -17,6 +17,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
+# Commands take the whole workspace or the core alone: what is in between would build the dependencies once more, with other features.
 STAGES=(format clippy core deny clients loom benches tests)
 target=${CARGO_TARGET_DIR:-$PWD/target}
 mkdir -p "$target"
@@ -58,13 +59,18 @@ stage_core() {
 
 stage_deny() {
     has_component deny || { skip deny 'cargo install cargo-deny'; return; }
-    run cargo deny --all-features check
-    run cargo deny --manifest-path tests/clients/rumqttc/Cargo.toml check --config deny.toml
+    local crate=(--config deny.toml --manifest-path tests/clients/rumqttc/Cargo.toml)
+    run cargo deny --all-features check licenses bans sources
+    run cargo deny "${crate[@]}" check licenses bans sources
+    # The list of advisories is a git repository that is fetched anew.
+    cargo deny fetch db 2>/dev/null || { skip advisories 'the RustSec database cannot be reached'; return; }
+    run cargo deny --all-features check advisories
+    run cargo deny "${crate[@]}" check advisories
 }
 
 stage_clients() {
     command -v python3 >/dev/null || { skip clients 'install Python 3.9 or newer'; return; }
-    run cargo build
+    run cargo build --workspace
     run timeout --signal=INT 600 python3 tests/clients/run.py --ringmq "$target/debug/ringmq" --base "$target/clients" | tee "$log"
     while IFS= read -r line; do
         skipped+=("clients: ${line#NOT TESTED: }")
@@ -77,11 +83,12 @@ stage_loom() {
 
 stage_benches() {
     # Without `--bench`, criterion runs each once and measures nothing.
-    run timeout 600 cargo test --bench '*'
+    run timeout 600 cargo test --workspace --bench '*'
 }
 
 stage_tests() {
-    run timeout 900 cargo test --workspace 2>&1 | tee "$log"
+    run cargo test --workspace --no-run
+    run timeout 600 cargo test --workspace 2>&1 | tee "$log"
 }
 
 # What cargo said, in one line for each test program.

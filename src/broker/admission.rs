@@ -112,7 +112,7 @@ impl Shard {
         true
     }
 
-    /// Whether a CONNECT asks for what its listener does not grant.
+    /// Whether a CONNECT asks for what its listener does not grant [MQTT-3.1.4-2].
     pub(super) fn check_admission(&mut self, connect: &Connect<'_>, terms: Terms) -> Result<(), ReasonCode> {
         let refused = match connect.properties.auth_method {
             None if self.admission.authentication_required => Some((RefuseReason::AuthenticationRequired, ReasonCode::NOT_AUTHORIZED)),
@@ -128,8 +128,8 @@ impl Shard {
         })
     }
 
-    /// The answer to a subscription of a kind that its listener does not grant. A 5.0 client was told in CONNACK: for it, that is a protocol error with a
-    /// reason code of its own (5.0 sections 3.2.2.3.11 to 13).
+    /// The answer to a subscription of a kind that its listener does not grant [MQTT-3.8.3-2]. A 5.0 client was told in CONNACK: for it, that is a
+    /// protocol error with a reason code of its own (5.0 sections 3.2.2.3.11 to 13).
     pub(super) fn refuse_subscription(
         &mut self,
         terms: Terms,

@@ -54,7 +54,6 @@ impl Shard {
         };
         let Some(conn) = self.connections.get_mut(id) else { return };
         conn.state = State::Authenticating;
-        conn.max_packet_bytes = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         let connect_waits = WaitingConnect { body: body.to_vec(), assigned };
         let authentication = Authentication { method: name.into(), exchange: Some(exchange), messages: 0, connect: Some(connect_waits) };
         conn.authentication = Some(Box::new(authentication));

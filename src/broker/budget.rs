@@ -10,7 +10,8 @@ use std::rc::Rc;
 use super::connection::State;
 use super::disconnect::Will;
 use super::ids::ConnId;
-use super::shard::Shard;
+use super::shard::{Command, Shard};
+use crate::metrics::CloseCause;
 use crate::mqtt::ReasonCode;
 
 /// Flat prices, bytes: what the structures of one take, with room for the allocator.
@@ -103,12 +104,13 @@ impl Shard {
         let slowest = connected.filter(|(_, conn)| conn.state == State::Connected).max_by_key(|(_, conn)| conn.unsent());
         let Some((id, _)) = slowest.filter(|(_, conn)| conn.unsent() >= SLOW_BYTES) else { return };
         tracing::warn!(slot = id.slot, "memory is short: the client that has most unread is disconnected");
-        self.disconnect(id, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
-        // What it did not read is what has to go.
+        // What it did not read is what has to go; it would not read a DISCONNECT either.
+        self.end_connection(id, Will::Publish, CloseCause::SlowReader);
         if let Some(conn) = self.connections.get_mut(id) {
             conn.out.clear();
+            self.unsent -= u64::from(std::mem::take(&mut conn.accounted));
         }
-        self.command(super::shard::Command::Close { conn: id, after_send: false });
+        self.command(Command::Close { conn: id, after_send: false });
     }
 
     /// Keeps count of half-received packets. Large ones are not gone on with when memory is short.

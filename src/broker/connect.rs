@@ -1,16 +1,17 @@
 //! CONNECT: from a stranger to a session, on whatever shard the session lives.
 
 use super::admission::{announce, refused_publish_flags};
+use super::aliases::TopicAliases;
 use super::authenticate::Proven;
 use super::connection::{NONE, State};
-use super::disconnect::{FOREVER_S, Will as Last};
+use super::disconnect::Will as Last;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
 use super::session::{Will, home_of};
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
-use crate::config::Terms;
-use crate::metrics::{CloseCause, RefuseReason};
+use crate::config::{Limits, Terms};
+use crate::metrics::{CloseCause, DropReason, RefuseReason};
 use crate::mqtt::{Connect, ConnectError, Properties, ReasonCode, TopicName, Version, decode_connect, encode};
 
 impl Shard {
@@ -22,6 +23,7 @@ impl Shard {
         };
         if let Some(conn) = self.connections.get_mut(id) {
             conn.version = connect.version;
+            conn.max_packet_bytes = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         }
         if self.turned_away(id) {
             return;
@@ -47,6 +49,7 @@ impl Shard {
         self.accept(id, &connect, client_id, assigned.as_deref(), None);
     }
 
+    /// A CONNECT that breaks the format [MQTT-3.1.4-1].
     fn refuse_undecoded(&mut self, id: ConnId, error: ConnectError) {
         match error {
             // [MQTT-3.1.2-1]
@@ -89,6 +92,7 @@ impl Shard {
         self.end_refused(id);
     }
 
+    /// Closes what is not let in [MQTT-3.2.2-7]; what comes behind the CONNECT is not looked at [MQTT-3.1.4-5] [MQTT-3.1.4-6].
     fn end_refused(&mut self, id: ConnId) {
         self.counters.connects_refused += 1;
         let told = self.connections.get(id).is_some_and(|conn| !conn.out.is_empty());
@@ -96,9 +100,11 @@ impl Shard {
         self.command(Command::Close { conn: id, after_send: told });
     }
 
+    /// Does nothing where the client's Maximum Packet Size does not allow it [MQTT-3.1.2-24].
     fn send_connack(&mut self, id: ConnId, version: Version, session_present: bool, code: u8, properties: &Properties<'_>) {
-        if let Some(conn) = self.output(id.slot) {
-            encode::connack(conn.out.own(), version, session_present, code, properties);
+        if let Some(conn) = self.output(id.slot)
+            && conn.append(|out| encode::connack(out, version, session_present, code, properties))
+        {
             self.counters.packets_sent += 1;
         }
     }
@@ -109,6 +115,7 @@ impl Shard {
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
         }
         if connect.client_id.len() > usize::from(self.limits.max_client_id_bytes) {
+            // [MQTT-3.1.3-8] [MQTT-3.1.3-9]
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
         }
         if let Some(will) = &connect.will {
@@ -144,21 +151,24 @@ impl Shard {
             return self.refuse_connect(id, ReasonCode::NOT_AUTHORIZED);
         }
         let terms = self.terms_of(id);
-        let (session, present) = self.open_session(client_id, connect);
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.user = user.map(Box::from);
-        }
-        let keep_alive_s = granted_keep_alive(connect, terms);
-        self.attach(id, session, connect, terms, keep_alive_s);
-        self.counters.connects_accepted += 1;
-        let expiry_s = self.sessions.get(session).map_or(0, |session| session.expiry_s);
+        let (expiry_s, keep_alive_s) = (granted_expiry(connect, &self.limits), granted_keep_alive(connect, terms));
         let mut properties = connack_properties(connect, terms, assigned, expiry_s, keep_alive_s);
         if let Some(proven) = proven {
-            // [MQTT-4.12.0-5]
+            // [MQTT-4.12.0-5]; nobody else hears of a method [MQTT-4.12.0-6]
             properties.auth_method = Some(&proven.method);
             properties.auth_data = (!proven.data.is_empty()).then_some(&proven.data);
         }
-        // [MQTT-3.2.0-1] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+        if !fits(connect, &properties) {
+            return self.refuse_connect(id, ReasonCode::PACKET_TOO_LARGE);
+        }
+        let (session, present) = self.open_session(client_id, connect, expiry_s);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.user = user.map(Box::from);
+        }
+        self.attach(id, session, connect, terms, keep_alive_s);
+        self.counters.connects_accepted += 1;
+        // The first packet that a client gets, and the only CONNACK [MQTT-3.1.4-4] [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1]
+        // [MQTT-3.2.2-2] [MQTT-3.2.2-3]. No extension of the standard was asked for [MQTT-7.0.0-2].
         self.send_connack(id, connect.version, present, 0, &properties);
         if present {
             if let Some(outgoing) = self.sessions.get_mut(session).and_then(|session| session.outgoing.as_mut()) {
@@ -174,8 +184,8 @@ impl Shard {
         session.is_some_and(|session| session.user.is_some() && session.user.as_deref() != user)
     }
 
-    /// Finds or makes the session; whoever had it before is told to go [MQTT-3.1.4-2] [MQTT-3.1.4-3].
-    fn open_session(&mut self, client_id: &str, connect: &Connect<'_>) -> (u32, bool) {
+    /// Finds or makes the session [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-6]; whoever had it before is told to go [MQTT-3.1.4-2] [MQTT-3.1.4-3].
+    fn open_session(&mut self, client_id: &str, connect: &Connect<'_>, expiry_s: u32) -> (u32, bool) {
         if let Some(index) = self.sessions.find(client_id) {
             self.take_over(index, connect.clean_start);
         }
@@ -183,16 +193,11 @@ impl Shard {
             Some(index) => (index, true),
             None => (self.sessions.insert(client_id, connect.version), false),
         };
-        let expiry_s = match connect.version {
-            Version::V5 => connect.properties.session_expiry.unwrap_or(0).min(self.limits.max_session_expiry_s),
-            // [MQTT-3.1.2-6]
-            _ if connect.clean_start => 0,
-            _ => self.limits.v3_session_expiry_s,
-        };
         let will = connect.will.as_ref().map(|will| Box::new(self.will(will)));
         if let Some(session) = self.sessions.get_mut(index) {
             session.version = connect.version;
             session.expiry_s = expiry_s;
+            // [MQTT-3.1.2-7] [MQTT-3.1.2-8]
             session.will = will;
             for timer in [session.expiry_timer.take(), session.will_timer.take()].into_iter().flatten() {
                 self.wheel.cancel(timer);
@@ -201,33 +206,31 @@ impl Shard {
         (index, present)
     }
 
-    /// Ends what the new connection replaces: the old connection, and with clean start the old session.
+    /// Ends what the new connection replaces: the old connection and, if nothing is to go on, the old session.
     fn take_over(&mut self, index: u32, clean_start: bool) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        if session.is_connected() {
-            let delayed = session.will.as_ref().is_some_and(|will| will.delay_s > 0);
-            let slot = session.connection;
-            // The old connection ends without DISCONNECT from its client: its will is due, unless a delay lets the new connection come first.
-            let will = if delayed && !clean_start { Last::Drop } else { Last::Publish };
-            // The session must survive the end of its connection, whatever its expiry was.
-            let expiry_s = std::mem::replace(&mut session.expiry_s, FOREVER_S);
-            if let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation) {
-                self.disconnect(ConnId { slot, generation }, ReasonCode::SESSION_TAKEN_OVER, will);
-            }
-            if let Some(session) = self.sessions.get_mut(index) {
-                session.expiry_s = expiry_s;
-            }
+        let slot = std::mem::replace(&mut session.connection, NONE);
+        // A session without expiry is over with its connection, also for a client that would go on with it (5.0 section 3.1.4).
+        let over = clean_start || session.expiry_s == 0;
+        if let Some(conn) = self.connections.slot_mut(slot) {
+            let id = ConnId { slot, generation: conn.generation };
+            // The session is not left, as it would be by a client that goes: it is taken from the connection first.
+            conn.session = NONE;
+            self.connected -= 1;
+            self.disconnect(id, ReasonCode::SESSION_TAKEN_OVER, Last::Publish);
         }
-        let ended = self.sessions.get(index).is_some_and(|session| session.expiry_s == 0 && session.expiry_timer.is_none());
-        if clean_start || ended {
-            // [MQTT-3.1.2-4] [MQTT-3.1.2-6]
-            self.end_session(index);
-        } else if let Some(session) = self.sessions.get_mut(index) {
-            // A delayed will is not sent when the session is resumed in time [MQTT-3.1.3-9].
-            session.will = None;
+        if over {
+            // [MQTT-3.1.2-4] [MQTT-3.1.2-6] [MQTT-3.1.4-3] [MQTT-3.1.4-4]
+            return self.end_session(index, if clean_start { DropReason::SessionDiscarded } else { DropReason::SessionExpired });
+        }
+        // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9].
+        match self.sessions.get_mut(index) {
+            Some(session) if session.will.as_ref().is_some_and(|will| will.delay_s > 0) => session.will = None,
+            _ => self.publish_will(index),
         }
     }
 
+    /// The will to keep: its QoS and RETAIN are those of its message [MQTT-3.1.2-14] [MQTT-3.1.2-15] [MQTT-3.1.2-16] [MQTT-3.1.2-17].
     fn will(&mut self, will: &crate::mqtt::Will<'_>) -> Will {
         let mut forward = Vec::new();
         will.properties.encode_forward(&mut forward);
@@ -243,9 +246,10 @@ impl Shard {
         conn.session = session;
         conn.terms = terms;
         conn.refused_publish_flags = refused_publish_flags(terms);
-        // [MQTT-3.3.4-9]
+        // [MQTT-3.3.4-9] [MQTT-4.9.0-1]
         conn.window = self.limits.max_inflight.min(properties.receive_maximum.unwrap_or(u16::MAX));
-        conn.max_packet_bytes = properties.maximum_packet_size.unwrap_or(u32::MAX);
+        // [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
+        conn.own_aliases = TopicAliases::new(self.limits.topic_alias_out_maximum.min(properties.topic_alias_maximum.unwrap_or(0)));
         conn.problem_info = properties.request_problem.unwrap_or(true);
         conn.patience_ms = u32::from(keep_alive_s) * 1_500;
         conn.last_seen = self.now;
@@ -263,7 +267,25 @@ impl Shard {
     }
 }
 
-/// The keep-alive that holds: the client's, within our limit; 0 for none.
+/// Whether a CONNACK that lets the client in is small enough for it: if not, it cannot be let in [MQTT-3.1.2-24].
+fn fits(connect: &Connect<'_>, properties: &Properties<'_>) -> bool {
+    let Some(maximum) = connect.properties.maximum_packet_size else { return true };
+    let mut bytes = Vec::new();
+    encode::connack(&mut bytes, connect.version, false, 0, properties);
+    bytes.len() <= maximum as usize
+}
+
+/// How long the session outlives the connection, seconds.
+fn granted_expiry(connect: &Connect<'_>, limits: &Limits) -> u32 {
+    match connect.version {
+        Version::V5 => connect.properties.session_expiry.unwrap_or(0).min(limits.max_session_expiry_s),
+        // [MQTT-3.1.2-6]
+        _ if connect.clean_start => 0,
+        _ => limits.v3_session_expiry_s,
+    }
+}
+
+/// The keep-alive that holds: the client's [MQTT-3.2.2-22], within our limit; 0 for none.
 fn granted_keep_alive(connect: &Connect<'_>, terms: Terms) -> u16 {
     match (connect.keep_alive, terms.max_keep_alive_s) {
         (asked, u16::MAX) => asked,
@@ -273,7 +295,8 @@ fn granted_keep_alive(connect: &Connect<'_>, terms: Terms) -> u16 {
     }
 }
 
-/// What the client has to know: its identifier if we chose it, and every limit that is not the standard's default.
+/// What the client has to know: its identifier if we chose it [MQTT-3.1.3-7], and every limit that is not the standard's default. Neither response
+/// information [MQTT-3.1.2-28] nor reason string nor user properties [MQTT-3.2.2-19] [MQTT-3.2.2-20].
 fn connack_properties<'a>(
     connect: &Connect<'_>,
     terms: Terms,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::acks::PendingAcks;
+use super::aliases::{Alias, TopicAliases};
 use super::authenticate::Authentication;
 use super::fetch::Fetches;
 use super::ids::ConnId;
@@ -47,6 +48,10 @@ impl Paused {
     }
 }
 
+/// Topics by alias, from 1 on; few clients set any, so that a connection only has a place for them once one does.
+#[derive(Debug, Default)]
+pub struct ClientAliases(pub Vec<Option<Rc<str>>>);
+
 /// A connection. The first fields are those that a delivery touches.
 #[derive(Debug)]
 pub struct Connection {
@@ -57,6 +62,8 @@ pub struct Connection {
     pub accounted: u32,
     /// The client's Maximum Packet Size; `u32::MAX` without one.
     pub max_packet_bytes: u32,
+    /// The commit that `out` waits for.
+    pub gate: u64,
     pub session: u32,
     pub generation: u32,
     /// In-flight limit towards the client: ours and its Receive Maximum, whichever is lower.
@@ -84,7 +91,9 @@ pub struct Connection {
     pub partial_accounted: u32,
     pub acks: Option<Box<PendingAcks>>,
     /// Topics by alias, as the client set them.
-    pub aliases: Vec<Option<Rc<str>>>,
+    pub aliases: Option<Box<ClientAliases>>,
+    /// Aliases that we set towards the client, where it allows them.
+    pub own_aliases: Option<Box<TopicAliases>>,
     pub origin: Option<Box<Origin>>,
     /// Where it has an authentication method.
     pub authentication: Option<Box<Authentication>>,
@@ -106,6 +115,7 @@ impl Connection {
             in_driver: 0,
             accounted: 0,
             max_packet_bytes: u32::MAX,
+            gate: 0,
             session: NONE,
             generation,
             window: 0,
@@ -123,11 +133,37 @@ impl Connection {
             partial: Vec::new(),
             partial_accounted: 0,
             acks: None,
-            aliases: Vec::new(),
+            aliases: None,
+            own_aliases: None,
             origin: Some(Box::new(origin)),
             authentication: None,
             rate: None,
         }
+    }
+
+    /// The alias of a topic towards the client, if it is to have one.
+    #[inline]
+    pub fn alias_of(&self, topic: &str) -> Alias {
+        self.own_aliases.as_ref().map_or(Alias::default(), |aliases| aliases.look_up(topic))
+    }
+
+    /// A PUBLISH with this alias was written.
+    #[inline]
+    pub fn alias_sent(&mut self, topic: &str, alias: Alias) {
+        if let Some(aliases) = &mut self.own_aliases {
+            aliases.learn(topic, alias);
+        }
+    }
+
+    /// Appends a packet, unless it is larger than the client accepts: then false [MQTT-3.1.2-24].
+    pub fn append(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let before = self.out.own().len();
+        encode(self.out.own());
+        let fits = self.out.own().len() - before <= self.max_packet_bytes as usize;
+        if !fits {
+            self.out.own().truncate(before);
+        }
+        fits
     }
 
     /// Bytes that the client has not taken yet.

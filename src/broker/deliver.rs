@@ -1,6 +1,7 @@
 //! A message to one session: sent at once, queued, held, or dropped with a reason; and the acknowledgements of the subscriber.
 
 use super::acks::TicketId;
+use super::aliases::Alias;
 use super::budget::Pressure;
 use super::connection::{NONE, State};
 use super::ids::ConnId;
@@ -15,6 +16,7 @@ use crate::mqtt::{Ack, PacketType, Properties, PublishOut, QoS, ReasonCode, enco
 impl Shard {
     /// QoS 0: into the client's output if it is connected and has room; never stored [MQTT-4.3.1-1].
     pub(super) fn deliver_at_most_once(&mut self, session: u32, incoming: &Incoming<'_>, retain: bool, subscription_ids: &[u32]) {
+        self.counters.deliveries_matched += 1;
         let Some(slot) = self.sessions.get(session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
             return self.counters.count_dropped(DropReason::Offline, 1);
         };
@@ -23,20 +25,24 @@ impl Shard {
         if conn.unsent() as u64 > allowed {
             return self.counters.count_dropped(DropReason::OutBufferFull, 1);
         }
+        let alias = conn.alias_of(incoming.topic);
         let packet = PublishOut {
             retain,
             forward: incoming.forward,
             message_expiry: remaining_s(incoming.expires_at, now),
             subscription_ids,
-            ..PublishOut::new(incoming.topic, incoming.payload)
+            topic_alias: alias.number,
+            ..PublishOut::new(if alias.known { "" } else { incoming.topic }, incoming.payload)
         };
         if conn.max_packet_bytes != u32::MAX && encode::publish_len(conn.version, &packet) > conn.max_packet_bytes as usize {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
         }
         encode::publish(conn.out.own(), conn.version, &packet);
+        conn.alias_sent(incoming.topic, alias);
         self.counters.packets_sent += 1;
         self.counters.publishes_sent[0] += 1;
+        self.account_copies(slot);
     }
 
     /// A retained message that was fetched for a session: it had its room when it was asked for, and is not lost to what came live meanwhile.
@@ -47,6 +53,8 @@ impl Shard {
             && let Some(session) = self.sessions.get_mut(index)
         {
             session.outgoing().enqueue(delivery);
+            self.counters.deliveries_matched += 1;
+            self.counters.deliveries_queued += 1;
         }
     }
 
@@ -57,11 +65,13 @@ impl Shard {
         if memory_short || session.outgoing().queued() > 0 || slot == NONE || !self.may_start(index, slot) {
             return Some(delivery);
         }
+        self.counters.deliveries_matched += 1;
         self.start(index, slot, delivery);
         None
     }
 
-    /// QoS 1 and 2: sent if the window is open, else queued. An error says that the queue is full and the message was not taken.
+    /// QoS 1 and 2: sent if the window is open, else queued, connected or not [MQTT-3.1.2-5] [MQTT-4.5.0-1]. An error says that the queue is full and
+    /// the message was not taken.
     pub(super) fn deliver_acknowledged(&mut self, index: u32, delivery: Delivery, job: Option<&mut Job>) -> ReasonCode {
         let memory_short = self.pressure >= Pressure::RefuseMessages;
         let delivery = match self.start_at_once(index, delivery, memory_short) {
@@ -72,6 +82,8 @@ impl Shard {
         let outgoing = session.outgoing();
         if !memory_short && queue_has_room(&self.limits, outgoing, &delivery) {
             outgoing.enqueue(delivery);
+            self.counters.deliveries_matched += 1;
+            self.counters.deliveries_queued += 1;
             return ReasonCode::SUCCESS;
         }
         if self.limits.queue_full == QueueFull::DropOldest {
@@ -82,12 +94,18 @@ impl Shard {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         };
-        if outgoing.held() >= self.limits.max_queued_messages as usize {
+        // What is held takes memory as well as what is queued, and keeps to the same limits.
+        if memory_short
+            || outgoing.held() >= self.limits.max_queued_messages as usize
+            || outgoing.held_bytes() >= u64::from(self.limits.max_queued_bytes)
+        {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         }
         let ticket: TicketId = job.wait(&mut self.tickets);
         outgoing.hold(Held { delivery, ticket });
+        self.counters.deliveries_matched += 1;
+        self.counters.deliveries_queued += 1;
         ReasonCode::SUCCESS
     }
 
@@ -101,6 +119,8 @@ impl Shard {
             self.counters.count_dropped(DropReason::QueueFull, 1);
         }
         outgoing.enqueue(delivery);
+        self.counters.deliveries_matched += 1;
+        self.counters.deliveries_queued += 1;
     }
 
     /// Whether a connection can take one more QoS 1 or 2 message now.
@@ -110,14 +130,20 @@ impl Shard {
         conn.state == State::Connected && conn.unsent() as u64 <= self.allowed_unsent && outgoing.window_open(conn.window)
     }
 
-    /// Sends a message for the first time. The caller has seen that it may start.
+    /// Sends a message for the first time: DUP says nothing of how it came [MQTT-3.3.1-3] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.3-1] [MQTT-4.3.3-2].
+    /// The caller has seen that it may start.
     fn start(&mut self, index: u32, slot: u32, delivery: Delivery) {
         let now = self.now;
         if self.output(slot).is_none() {
             return;
         }
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
-        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes };
+        if delivery.message.expires_at < now {
+            // [MQTT-3.3.2-5]
+            return self.counters.count_dropped(DropReason::Expired, 1);
+        }
+        let alias = conn.alias_of(delivery.message.topic());
+        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes, alias };
         if !delivery.fits(to) {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
@@ -125,6 +151,7 @@ impl Shard {
         let outgoing = session.outgoing();
         to.packet_id = outgoing.next_id();
         delivery.encode(&mut conn.out, to);
+        conn.alias_sent(delivery.message.topic(), alias);
         self.counters.publishes_sent[delivery.qos as usize] += 1;
         self.counters.packets_sent += 1;
         outgoing.start(delivery);
@@ -139,17 +166,13 @@ impl Shard {
         while self.resend_next(index, slot) {}
         while self.may_start(index, slot) {
             let Some(delivery) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { break };
-            if delivery.message.expires_at <= self.now {
-                // [MQTT-3.3.2-5]
-                self.counters.count_dropped(DropReason::Expired, 1);
-                continue;
-            }
             self.start(index, slot, delivery);
         }
         self.take_held(index);
     }
 
-    /// Sends the next message again that the last connection left unfinished [MQTT-4.4.0-1]; false when there is none or no room.
+    /// Sends the next message again that the last connection left unfinished [MQTT-4.4.0-1], however old it is by now [MQTT-4.3.3-7], also one of a shared
+    /// subscription [MQTT-4.8.2-4]; false when there is none or no room.
     fn resend_next(&mut self, index: u32, slot: u32) -> bool {
         let (now, allowed) = (self.now, self.allowed_unsent);
         let Some(conn) = self.output(slot) else { return false };
@@ -165,6 +188,8 @@ impl Shard {
             dup: true,
             now,
             max_packet_bytes: conn.max_packet_bytes,
+            // Rare enough to name its topic.
+            alias: Alias::default(),
         };
         if resend(entry, to, &mut conn.out) {
             self.counters.packets_sent += 1;
@@ -195,7 +220,7 @@ impl Shard {
         }
     }
 
-    /// PUBACK: a QoS 1 message has arrived.
+    /// PUBACK: a QoS 1 message has arrived, or is refused for good [MQTT-4.4.0-2] [MQTT-4.8.2-6].
     pub(super) fn on_puback(&mut self, id: ConnId, ack: &Ack<'_>) {
         self.finish_delivery(id, ack.packet_id, |stage| matches!(stage, Stage::Published(delivery) if delivery.qos == QoS::AtLeastOnce));
     }
@@ -205,11 +230,12 @@ impl Shard {
         self.finish_delivery(id, ack.packet_id, |stage| matches!(stage, Stage::Released));
     }
 
-    /// PUBREC: the client has the QoS 2 message; from now on only PUBREL is sent [MQTT-4.3.3-4] [MQTT-4.3.3-5].
+    /// PUBREC: the client has the QoS 2 message; from now on only PUBREL is sent [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6], in the order of the
+    /// PUBRECs [MQTT-4.6.0-4].
     pub(super) fn on_pubrec(&mut self, id: ConnId, ack: &Ack<'_>) {
         let Some(index) = self.session_of(id) else { return };
         if ack.reason.is_error() {
-            // The client refuses it: the exchange is over [MQTT-4.3.3-4].
+            // The client refuses it: the exchange is over [MQTT-4.3.3-4] [MQTT-4.4.0-2] [MQTT-4.8.2-6].
             return self.finish_delivery(
                 id,
                 ack.packet_id,
@@ -223,6 +249,7 @@ impl Shard {
             .is_some_and(|outgoing| outgoing.release(ack.packet_id));
         let code = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
         if let Some(conn) = self.output(id.slot) {
+            // Without properties [MQTT-3.6.2-2] [MQTT-3.6.2-3].
             encode::ack(conn.out.own(), conn.version, PacketType::Pubrel, ack.packet_id, code, &Properties::default());
             self.counters.packets_sent += 1;
         }
@@ -232,6 +259,7 @@ impl Shard {
         let Some(index) = self.session_of(id) else { return };
         let Some(outgoing) = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut()) else { return };
         if outgoing.finish(packet_id, expected) {
+            self.counters.deliveries_acknowledged += 1;
             self.send_waiting(id.slot);
             self.continue_fetches(id.slot);
         }

@@ -3,6 +3,7 @@
 use super::connection::{NONE, State};
 use super::ids::ConnId;
 use super::message::NEVER;
+use super::outgoing::Outgoing;
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
 use crate::metrics::{CloseCause, DropReason};
@@ -17,7 +18,7 @@ pub enum Will {
 }
 
 /// For ever, as a session expiry.
-pub(super) const FOREVER_S: u32 = u32::MAX;
+const FOREVER_S: u32 = u32::MAX;
 
 impl Shard {
     pub(super) fn on_disconnect(&mut self, id: ConnId, packet: &Disconnect<'_>) {
@@ -30,13 +31,14 @@ impl Shard {
             }
             session.expiry_s = expiry_s.min(self.limits.max_session_expiry_s);
         }
+        // [MQTT-3.1.2-10] [MQTT-3.14.4-3]
         let will = if packet.reason == ReasonCode::SUCCESS { Will::Drop } else { Will::Publish };
         // The client closes [MQTT-3.14.4-1]; if it does not, we do [MQTT-3.14.4-2].
         self.end_connection(id, will, CloseCause::ClientDisconnect);
         self.command(Command::Close { conn: id, after_send: true });
     }
 
-    /// Ends a connection from our side: a 5.0 client is told the reason, then the socket is closed.
+    /// Ends a connection from our side: a 5.0 client is told the reason, then the socket is closed [MQTT-3.14.4-2] [MQTT-4.13.2-1].
     pub(super) fn disconnect(&mut self, id: ConnId, reason: ReasonCode, will: Will) {
         let Some(conn) = self.connections.get(id) else { return };
         if conn.state == State::Closing {
@@ -45,6 +47,7 @@ impl Shard {
         // No DISCONNECT before CONNACK [MQTT-3.14.0-1].
         let tell = conn.version.is_v5() && conn.state == State::Connected;
         if tell && let Some(conn) = self.output(id.slot) {
+            // [MQTT-3.14.4-1]; without properties [MQTT-3.14.2-2] [MQTT-3.14.2-3] [MQTT-3.14.2-4]
             encode::disconnect(conn.out.own(), conn.version, reason, &Properties::default());
             self.counters.packets_sent += 1;
         }
@@ -63,7 +66,8 @@ impl Shard {
         conn.partial = Vec::new();
         self.partial_bytes = self.partial_bytes.saturating_sub(u64::from(std::mem::take(&mut conn.partial_accounted)));
         conn.acks = None;
-        conn.aliases = Vec::new();
+        // [MQTT-3.3.2-7]
+        conn.aliases = None;
         conn.authentication = None;
         let session = std::mem::replace(&mut conn.session, NONE);
         if let Some(timer) = conn.timer.take() {
@@ -74,7 +78,7 @@ impl Shard {
         }
     }
 
-    /// The session goes on without a connection, or ends.
+    /// The session goes on without a connection [MQTT-3.1.2-4] [MQTT-3.1.2-23], or ends.
     fn leave_session(&mut self, index: u32, will: Will) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.connection = NONE;
@@ -98,8 +102,10 @@ impl Shard {
             None => {}
         }
         let offline = self.sessions.len() as u64 - self.connected;
-        if expiry_s == 0 || offline > u64::from(self.limits.max_offline_sessions) {
-            self.end_session(index);
+        if expiry_s == 0 {
+            self.end_session(index, DropReason::SessionExpired);
+        } else if offline > u64::from(self.limits.max_offline_sessions) {
+            self.end_session(index, DropReason::NoSession);
         } else if expiry_s != FOREVER_S {
             let timer = self.wheel.schedule(self.now + u64::from(expiry_s) * 1_000, TimerKey::SessionExpiry { session: index, generation });
             if let Some(session) = self.sessions.get_mut(index) {
@@ -114,6 +120,7 @@ impl Shard {
         if let Some(timer) = session.will_timer.take() {
             self.wheel.cancel(timer);
         }
+        // Only once, and only where there was one [MQTT-3.1.2-10] [MQTT-3.1.2-12].
         let Some(will) = session.will.take() else { return };
         let mut message = will.message;
         message.expires_at = will.expiry_s.map_or(NEVER, |seconds| self.now + u64::from(seconds) * 1_000);
@@ -121,8 +128,8 @@ impl Shard {
         self.publish_from_broker(&message.as_incoming(), index);
     }
 
-    /// The end of a session: subscriptions, queue and identifiers go.
-    pub(super) fn end_session(&mut self, index: u32) {
+    /// The end of a session: subscriptions, queue and identifiers go. `reason` is that of the messages which are lost with it.
+    pub(super) fn end_session(&mut self, index: u32, reason: DropReason) {
         // Whatever happens first, a pending will is not forgotten with the session [MQTT-3.1.3-9].
         self.publish_will(index);
         let Some(mut session) = self.sessions.remove(index) else { return };
@@ -130,11 +137,22 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.drop_subscriptions(index, &session.subscriptions);
-        if let Some(mut outgoing) = session.outgoing.take() {
-            self.counters.count_dropped(DropReason::NoSession, outgoing.queued() as u64 + u64::from(outgoing.in_flight()));
-            while let Some(held) = outgoing.take_held() {
-                self.settle(held.ticket, ReasonCode::SUCCESS);
-            }
+        if let Some(outgoing) = session.outgoing.take() {
+            self.drop_outgoing(*outgoing, reason);
+        }
+    }
+
+    /// What a session that ends has not taken goes to another member of its shared subscription, or is lost for this reason.
+    fn drop_outgoing(&mut self, mut outgoing: Outgoing, reason: DropReason) {
+        let released = outgoing.released();
+        let lost = u64::from(outgoing.in_flight() - released) + outgoing.queued() as u64;
+        self.counters.deliveries_acknowledged += u64::from(released);
+        let shared = outgoing.take_shared();
+        self.counters.count_dropped(reason, lost - shared.len() as u64);
+        shared.iter().for_each(|delivery| self.give_back(delivery, reason));
+        while let Some(held) = outgoing.take_held() {
+            self.give_back(&held.delivery, reason);
+            self.settle(held.ticket, ReasonCode::SUCCESS);
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
+use super::disconnect::Will;
 use super::ids::{ConnId, ShardId, ShardSet};
 use super::message::{Delivery, Incoming, SubscriptionIds};
 use super::peer::{Batch, PeerMessage, PeerOptions, PeerPublish};
@@ -17,6 +18,7 @@ use super::session::{FixedHasher, Subscription, delivered_qos, owner_of};
 use super::shard::Shard;
 use super::topics::{Subscriber, is_wildcard};
 use crate::metrics::DropReason;
+use crate::mqtt::ReasonCode;
 
 /// Retained messages in one slice.
 const SLICE: u32 = 64;
@@ -26,6 +28,8 @@ const SLICE_BYTES: usize = 64 * 1024;
 const READING: usize = 4;
 /// A client that has less than this unsent, and less than a slice queued, gets the next slice.
 const ROOM_BYTES: usize = 256 * 1024;
+/// Topics that may come live to a client while its fetches are open.
+const MAX_LIVE: usize = 100_000;
 /// Subscriptions of one connection that may wait for retained messages.
 pub(super) const MAX_FETCHES: usize = 100_000;
 
@@ -204,6 +208,12 @@ impl Shard {
         let last = self.last_fetch;
         if let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) {
             fetches.live.insert(self.topics.fingerprint(topic), last);
+            if fetches.live.len() > MAX_LIVE
+                && let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation)
+            {
+                // It has left its retained messages unread for that long: what it is still owed cannot be told any more.
+                self.disconnect(ConnId { slot, generation }, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
+            }
         }
     }
 
@@ -248,6 +258,7 @@ impl Shard {
     fn deliver_retained(&mut self, incoming: &Incoming<'_>, subscriber: Subscriber) {
         if incoming.expires_at <= self.now {
             // It ended on the way from its shard [MQTT-3.3.2-5].
+            self.counters.deliveries_matched += 1;
             return self.counters.count_dropped(DropReason::Expired, 1);
         }
         let mut subscription_ids = SubscriptionIds::new();
@@ -255,7 +266,10 @@ impl Shard {
             subscription_ids.push(subscriber.subscription_id);
         }
         let qos = delivered_qos(incoming.qos, subscriber.options.qos());
-        self.deliver_fetched(subscriber.session, Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids });
+        self.deliver_fetched(
+            subscriber.session,
+            Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids, share: 0 },
+        );
     }
 
     /// A shard has answered.

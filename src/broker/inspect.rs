@@ -1,6 +1,7 @@
 //! What a shard holds, for tests and for an operator who looks for leaks. Read-only, and walks all sessions and connections.
 
 use super::shard::Shard;
+use crate::metrics::Snapshot;
 
 /// Everything that a shard holds and that must be gone once its clients, their sessions and the retained messages are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,14 +23,23 @@ pub struct Holdings {
     pub timers: usize,
     /// SUBACKs that wait for other shards.
     pub waiting_subacks: usize,
-    /// Bytes of output that clients have not taken.
+    /// Bytes of output that clients have not taken, of messages that sessions hold, and of packets whose end has not come.
     pub unsent_bytes: u64,
+    pub held_bytes: u64,
+    pub partial_bytes: u64,
 }
 
 impl Shard {
     /// Whether there is a session with this client identifier.
     pub fn has_session(&self, client_id: &str) -> bool {
         self.sessions.find(client_id).is_some()
+    }
+
+    /// Whether every delivery that was owed is done, given up with a reason, in flight, queued or held: owed, and accounted for.
+    pub fn deliveries(&self) -> (u64, u64) {
+        let Snapshot { counters, gauges } = self.snapshot();
+        let open = gauges.inflight_messages + gauges.queued_messages + gauges.held_messages;
+        (counters.deliveries_matched, counters.deliveries_ended() + open)
     }
 
     /// What the shard holds now.
@@ -49,6 +59,8 @@ impl Shard {
             timers: self.wheel.len(),
             waiting_subacks: self.interest.waiting(),
             unsent_bytes: self.unsent,
+            held_bytes: self.held_bytes.get(),
+            partial_bytes: self.partial_bytes,
         }
     }
 }

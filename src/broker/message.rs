@@ -3,17 +3,22 @@
 //! [`Incoming`] points into received bytes and costs nothing. [`Message`] owns one buffer `topic | properties | payload`, shared by every session
 //! that must keep it; cloning one is a reference count. A [`Delivery`] is a message as one subscriber is to get it.
 
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::aliases::Alias;
 use super::outbox::{Chunk, OutBatch};
+use super::session::FixedHasher;
 use crate::mqtt::encode::{self, PublishOut};
 use crate::mqtt::{QoS, Version};
 
 /// A moment that never comes: no expiry.
 pub const NEVER: u64 = u64::MAX;
 
+/// Counted for a message besides its bytes.
+const OVERHEAD_BYTES: u32 = 64;
 /// From this payload size on, a message is sent out of the shared buffer instead of being copied for each subscriber.
 const SHARE_PAYLOAD_BYTES: usize = 1_024;
 
@@ -31,7 +36,21 @@ pub struct Incoming<'a> {
     pub expires_at: u64,
 }
 
+/// Bytes of the payload that [`Incoming::digest`] looks at.
+const DIGEST_BYTES: usize = 64;
+
 impl Incoming<'_> {
+    /// Bytes that the message will hold in memory once it is owned.
+    pub fn stored_bytes(&self) -> u64 {
+        (self.topic.len() + self.forward.len() + self.payload.len()) as u64 + u64::from(OVERHEAD_BYTES)
+    }
+
+    /// Tells this message from others, most probably: out of its topic, the length and the beginning of its payload.
+    pub fn digest(&self) -> u32 {
+        let start = &self.payload[..self.payload.len().min(DIGEST_BYTES)];
+        FixedHasher::default().hash_one((self.topic, self.payload.len(), start)) as u32
+    }
+
     /// Copies the message out of the received bytes, into a buffer of just its size: it may wait for long.
     pub fn to_message(self) -> Message {
         let mut body = Vec::with_capacity(self.topic.len() + self.forward.len() + self.payload.len());
@@ -82,7 +101,7 @@ impl Message {
 
     /// Bytes that the message holds in memory.
     pub fn bytes(&self) -> u32 {
-        self.body.len() as u32 + 64
+        self.body.len() as u32 + OVERHEAD_BYTES
     }
 
     /// The message as a borrowed view, to be routed again.
@@ -109,6 +128,8 @@ pub struct Delivery {
     /// The RETAIN flag towards the subscriber.
     pub retain: bool,
     pub subscription_ids: SubscriptionIds,
+    /// Fingerprint of the shared subscription whose message this is: another member gets it if this one does not take it. 0 for the session's own.
+    pub share: u64,
 }
 
 /// What the encoder must know of the receiver and of this transmission.
@@ -121,6 +142,8 @@ pub struct Transmission {
     pub now: u64,
     /// The receiver's largest packet.
     pub max_packet_bytes: u32,
+    /// The topic alias to set or to use; see [`super::aliases`].
+    pub alias: Alias,
 }
 
 /// Seconds that are left of an expiry, as a receiver is told [MQTT-3.3.2-6]; at least 1 while the message is alive.
@@ -154,7 +177,8 @@ impl Delivery {
             forward: self.message.forward(),
             message_expiry: remaining_s(self.message.expires_at, to.now),
             subscription_ids: &self.subscription_ids,
-            ..PublishOut::new(self.message.topic(), self.message.payload())
+            topic_alias: to.alias.number,
+            ..PublishOut::new(if to.alias.known { "" } else { self.message.topic() }, self.message.payload())
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The QoS 1 and 2 messages on their way to one session: what is in flight, what waits, and whose acknowledgement waits with it.
 //!
 //! Packet identifiers are given in sequence, so the window is a deque that is indexed by identifier: sending, acknowledging and resuming are O(1) a
-//! message. The window and the queue are bounded by the caller's limits; this file only keeps the order [MQTT-4.6.0-1] [MQTT-4.6.0-5].
+//! message. The window and the queue are bounded by the caller's limits; this file only keeps the order [MQTT-4.6.0-1] [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 
 use std::collections::VecDeque;
 
@@ -49,6 +49,7 @@ pub struct Outgoing {
     queue: VecDeque<Delivery>,
     queued_bytes: u64,
     held: VecDeque<Held>,
+    held_messages_bytes: u64,
     /// Bytes of all messages here, and the shard's sum that they are part of.
     bytes: u64,
     total: HeldBytes,
@@ -79,6 +80,7 @@ impl Outgoing {
             queue: VecDeque::new(),
             queued_bytes: 0,
             held: VecDeque::new(),
+            held_messages_bytes: 0,
             bytes: 0,
             total,
         }
@@ -110,8 +112,18 @@ impl Outgoing {
         self.queued_bytes
     }
 
+    /// Bytes of the messages that are held.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_messages_bytes
+    }
+
     pub fn held(&self) -> usize {
         self.held.len()
+    }
+
+    /// Messages in flight that their receiver has, as it said by PUBREC: only the rest of the exchange is missing.
+    pub fn released(&self) -> u32 {
+        self.window.iter().filter(|entry| matches!(entry.stage, Stage::Released)).count() as u32
     }
 
     /// Whether nothing is left to do or to remember. (The packet identifier starts anew then, which nobody can tell.)
@@ -119,12 +131,12 @@ impl Outgoing {
         self.window.is_empty() && self.queue.is_empty() && self.held.is_empty()
     }
 
-    /// Whether one more message may be sent now with `limit` in flight at most.
+    /// Whether one more message may be sent now with `limit` in flight at most [MQTT-4.9.0-2]; nothing else waits for that [MQTT-3.3.4-10].
     pub fn window_open(&self, limit: u16) -> bool {
         self.resend_at == self.window.len() && self.under_way < u32::from(limit) && self.window.len() < IDS as usize - 1
     }
 
-    /// The packet identifier of the next message that is started: not in use [MQTT-2.2.1-4] [MQTT-2.3.1-4].
+    /// The packet identifier of the next message that is started: not in use [MQTT-2.2.1-4] [MQTT-2.3.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1].
     pub fn next_id(&mut self) -> u16 {
         self.front_id = self.front_id.max(1);
         id_after(self.front_id, self.window.len())
@@ -148,7 +160,8 @@ impl Outgoing {
         ((index as usize) < self.window.len()).then_some(index as usize)
     }
 
-    /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over. Returns whether there was one at the expected stage.
+    /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over, and not before [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5].
+    /// Returns whether there was one at the expected stage.
     pub fn finish(&mut self, packet_id: u16, expected: impl Fn(&Stage) -> bool) -> bool {
         let Some(index) = self.index(packet_id) else { return false };
         if matches!(self.window[index].stage, Stage::Done) || !expected(&self.window[index].stage) {
@@ -169,7 +182,7 @@ impl Outgoing {
         true
     }
 
-    /// PUBREC: forgets the message and waits for PUBCOMP. Returns whether the identifier is of a QoS 2 message in flight.
+    /// PUBREC: forgets the message [MQTT-4.3.3-6] and waits for PUBCOMP. Returns whether the identifier is of a QoS 2 message in flight.
     pub fn release(&mut self, packet_id: u16) -> bool {
         let Some(index) = self.index(packet_id) else { return false };
         match &self.window[index].stage {
@@ -183,7 +196,8 @@ impl Outgoing {
         true
     }
 
-    /// The connection is new: everything unfinished is to be sent again, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1].
+    /// The connection is new: everything unfinished is to be sent again, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1], whatever
+    /// subscription brought it [MQTT-4.8.2-4].
     pub fn rewind(&mut self) {
         self.resend_at = 0;
         self.under_way = 0;
@@ -218,9 +232,21 @@ impl Outgoing {
         Some(delivery)
     }
 
+    /// Takes out, in order, the messages that another member of their shared subscription may get in place of this session, which ends: at QoS 1 what is
+    /// not acknowledged, at QoS 2 only what was never sent [MQTT-4.8.2-5].
+    pub fn take_shared(&mut self) -> Vec<Delivery> {
+        let sent = std::mem::take(&mut self.window).into_iter().filter_map(|entry| match entry.stage {
+            Stage::Published(delivery) if delivery.qos == QoS::AtLeastOnce => Some(delivery),
+            _ => None,
+        });
+        let waiting = std::mem::take(&mut self.queue);
+        sent.chain(waiting).filter(|delivery| delivery.share != 0).collect()
+    }
+
     /// Lets a message wait outside the queue, with its publisher's acknowledgement.
     pub fn hold(&mut self, held: Held) {
         self.count_in(&held.delivery);
+        self.held_messages_bytes += u64::from(held.delivery.message.bytes());
         self.held.push_back(held);
     }
 
@@ -228,6 +254,7 @@ impl Outgoing {
     pub fn take_held(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;
         self.count_out(&held.delivery);
+        self.held_messages_bytes -= u64::from(held.delivery.message.bytes());
         Some(held)
     }
 }

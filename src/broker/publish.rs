@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use super::acks::{AnswerTo, TicketId};
-use super::connection::{NONE, State};
+use super::connection::{Connection, NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
 use super::route::{Publisher, Settled};
-use super::session::Received;
+use super::session::{Received, Refusal};
 use super::shard::Shard;
 use super::timers::TimerKey;
 use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
@@ -52,11 +52,11 @@ impl Shard {
             return Some(None);
         }
         if alias > self.connections.get(id)?.terms.topic_alias_maximum {
-            // [MQTT-3.3.2-9]
+            // [MQTT-3.2.2-17] [MQTT-3.2.2-18] [MQTT-3.3.2-9]; all others are accepted [MQTT-3.3.2-12]
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
         }
-        let aliases = &mut self.connections.get_mut(id)?.aliases;
+        let aliases = &mut self.connections.get_mut(id)?.aliases.get_or_insert_with(Box::default).0;
         let index = usize::from(alias) - 1;
         if publish.topic.is_empty() {
             let topic = aliases.get(index).cloned().flatten();
@@ -113,9 +113,11 @@ impl Shard {
         self.publish(incoming, publisher);
     }
 
-    /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-4.3.2-4] [MQTT-4.3.3-8].
+    /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-3.3.4-1] [MQTT-4.3.2-2] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
+    /// [MQTT-4.5.0-1]. At QoS 1 each PUBLISH is a new message, whatever its identifier and DUP [MQTT-4.3.2-5].
     fn publish_acknowledged(&mut self, id: ConnId, packet_id: u16, dup: bool, incoming: &Incoming<'_>) {
-        if incoming.qos == QoS::ExactlyOnce && self.repeat_pubrec(id, packet_id, dup) {
+        let message = if incoming.qos == QoS::ExactlyOnce { incoming.digest() } else { 0 };
+        if incoming.qos == QoS::ExactlyOnce && self.repeat_pubrec(id, packet_id, dup.then_some(message)) {
             return;
         }
         let Some(conn) = self.connections.get(id) else { return };
@@ -130,18 +132,22 @@ impl Shard {
         }
         let number =
             self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
-        let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos };
-        match self.publish(incoming, Publisher { session, hold: !v5, answer }) {
+        let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos, message };
+        let mark = self.journal_mark();
+        let settled = self.publish(incoming, Publisher { session, hold: !v5, answer });
+        self.gate_since(id.slot, mark);
+        match settled {
             Settled::Now(code) => self.answer(answer, code),
             Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
         }
     }
 
-    /// A QoS 2 PUBLISH that was sent again: it gets its answer again and is not delivered again [MQTT-4.3.3-10]. False for a new one.
-    fn repeat_pubrec(&mut self, id: ConnId, packet_id: u16, dup: bool) -> bool {
+    /// A QoS 2 PUBLISH that was sent again: it gets its answer again and is not delivered again [MQTT-4.3.3-2] [MQTT-4.3.3-10]. False for a new one, as
+    /// every one is after a refusal [MQTT-4.3.3-9]; but one that repeats it is refused once more. `repeated` is the message of one with DUP.
+    fn repeat_pubrec(&mut self, id: ConnId, packet_id: u16, repeated: Option<u32>) -> bool {
         let Some(conn) = self.connections.get_mut(id) else { return true };
         let Some(received) = self.sessions.get(conn.session).and_then(|session| session.received.as_ref()) else { return false };
-        let refusal = received.refusal(packet_id).filter(|_| dup);
+        let refusal = repeated.and_then(|message| received.refusal(packet_id, message));
         let code = match received.get(packet_id) {
             Some(Received::Pending(ticket)) => {
                 let acks = conn.acks.get_or_insert_with(Box::default);
@@ -160,6 +166,11 @@ impl Shard {
         };
         conn.acks.get_or_insert_with(Box::default).push(packet_id, QoS::ExactlyOnce, Some(code));
         self.send_acks(id);
+        // Behind an answer that waits, repetitions must not pile up without end.
+        let waits = |conn: &Connection| conn.acks.as_ref().is_some_and(|acks| acks.len() > usize::from(conn.terms.receive_maximum));
+        if self.connections.get(id).is_some_and(waits) {
+            self.pause_publisher(id);
+        }
         true
     }
 
@@ -194,15 +205,15 @@ impl Shard {
         match answer {
             AnswerTo::Nobody => {}
             AnswerTo::Peer { shard, ticket } => {
-                self.peers.to(shard).messages.push(super::peer::PeerMessage::PublishDone { ticket, code });
+                self.reply(shard, ticket, code);
             }
-            AnswerTo::Client { conn, number, session, session_generation, packet_id, qos } => {
+            AnswerTo::Client { conn, number, session, session_generation, packet_id, qos, message } => {
                 if qos == QoS::ExactlyOnce
                     && let Some(session) = self.sessions.get_same(session, session_generation)
                 {
                     if code.is_error() {
                         // 3.x cannot be told: there the message must be tried again.
-                        let repeat = session.version.is_v5().then_some(code);
+                        let repeat = session.version.is_v5().then_some(Refusal { code, message });
                         session.received().refuse(packet_id, repeat);
                     } else {
                         session.received().set(packet_id, Received::Held);
@@ -213,6 +224,7 @@ impl Shard {
         }
     }
 
+    /// A client of 3.x that cannot be told of an error is let go, unless the error passes in time [MQTT-4.8.0-2].
     fn answer_client(&mut self, id: ConnId, number: u64, code: ReasonCode) {
         let Some(conn) = self.connections.get_mut(id).filter(|conn| conn.state == State::Connected) else { return };
         let Some(acks) = &mut conn.acks else { return };
@@ -226,7 +238,8 @@ impl Shard {
         self.send_acks(id);
     }
 
-    /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+    /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3], under their identifiers [MQTT-2.2.1-5] [MQTT-2.3.1-6] and
+    /// without properties [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3].
     fn send_acks(&mut self, id: ConnId) {
         let Some(conn) = self.output(id.slot) else { return };
         let half = usize::from(conn.terms.receive_maximum) / 2;
@@ -244,7 +257,8 @@ impl Shard {
         }
     }
 
-    /// PUBREL: the client will not send this PUBLISH again [MQTT-4.3.3-11].
+    /// PUBREL: the client will not send this PUBLISH again [MQTT-4.3.3-2] [MQTT-4.3.3-11], and its identifier is free [MQTT-4.3.3-12]. What has become
+    /// of the message meanwhile plays no part [MQTT-4.3.3-13].
     pub(super) fn on_pubrel(&mut self, id: ConnId, ack: &Ack<'_>) {
         let Some(conn) = self.connections.get(id) else { return };
         let version = conn.version;
@@ -258,6 +272,7 @@ impl Shard {
         }
         let code = if held { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
         if let Some(conn) = self.output(id.slot) {
+            // Without properties [MQTT-3.7.2-2] [MQTT-3.7.2-3].
             encode::ack(conn.out.own(), version, PacketType::Pubcomp, ack.packet_id, code, &Properties::default());
             self.counters.packets_sent += 1;
         }

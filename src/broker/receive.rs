@@ -23,7 +23,6 @@ impl Shard {
         self.now = now;
         self.counters.bytes_received += bytes.len() as u64;
         let Some(conn) = self.connections.get_mut(id) else { return true };
-        conn.last_seen = now;
         match conn.state {
             State::Closing => return true,
             State::Moving => {
@@ -88,6 +87,7 @@ impl Shard {
         }
     }
 
+    /// Nothing is done any more with what follows a refused CONNECT [MQTT-3.1.4-5] [MQTT-3.1.4-6] or a DISCONNECT.
     fn consume(&mut self, id: ConnId, mut bytes: &[u8]) {
         if self.connections.get(id).is_some_and(|conn| !conn.partial.is_empty()) {
             bytes = self.complete_partial(id, bytes);
@@ -164,7 +164,7 @@ impl Shard {
         }
     }
 
-    /// The fixed header at the front of `bytes`, within the limit that holds for this connection now.
+    /// The fixed header at the front of `bytes`, within the limit that holds for this connection now [MQTT-3.2.2-15].
     fn header(&self, id: ConnId, bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeError> {
         let Some(conn) = self.connections.get(id) else { return Ok(None) };
         if conn.state == State::Opened && bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8) {
@@ -176,6 +176,10 @@ impl Shard {
 
     /// One whole packet.
     fn on_packet(&mut self, id: ConnId, header: FixedHeader, packet: &[u8]) {
+        // Whole packets count for the keep-alive, not bytes [MQTT-3.1.2-22] [MQTT-3.1.2-24].
+        if let Some(conn) = self.connections.get_mut(id) {
+            conn.last_seen = self.now;
+        }
         self.counters.packets_received += 1;
         let body = &packet[header.header_len as usize..];
         let Some(conn) = self.connections.get(id) else { return };
@@ -196,6 +200,10 @@ impl Shard {
             };
         }
         self.finish_run();
+        if header.packet_type() == PacketType::Connect {
+            // [MQTT-3.1.0-2] Whatever is in it: the answers to a bad CONNECT have no place in DISCONNECT.
+            return self.refuse(id, DecodeError::protocol("a second CONNECT"));
+        }
         match decode(version, header.first, body) {
             Ok(packet) => self.on_control(id, &packet),
             Err(error) => self.refuse(id, error),
@@ -214,6 +222,7 @@ impl Shard {
         }
     }
 
+    /// Whatever waits for the client's acknowledgements: these are served at once [MQTT-4.9.0-3].
     fn on_control(&mut self, id: ConnId, packet: &Packet<'_>) {
         match packet {
             Packet::Puback(ack) => self.on_puback(id, ack),
@@ -225,7 +234,7 @@ impl Shard {
             Packet::Pingreq => self.on_pingreq(id),
             Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
             Packet::Auth(auth) => self.on_auth(id, auth),
-            // A second CONNECT [MQTT-3.1.0-2], and what only a server may send.
+            // What only a server may send.
             _ => self.refuse(id, DecodeError::protocol("a packet that a client may not send here")),
         }
     }

@@ -9,7 +9,7 @@ use super::publish::is_sys;
 use super::session::{delivered_qos, owner_of};
 use super::shard::Shard;
 use super::timers::TimerKey;
-use super::topics::{Choice, GroupId, Matches, Subscriber, Topics};
+use super::topics::{Matches, Subscriber, Topics};
 use crate::metrics::DropReason;
 use crate::mqtt::{QoS, ReasonCode};
 
@@ -24,7 +24,7 @@ pub struct Scratch {
     pub targets: Option<Box<Targets>>,
     pub forward: Vec<u8>,
     pub timers: Vec<TimerKey>,
-    shares: Vec<(ShardId, u64)>,
+    pub shares: Vec<(ShardId, u64)>,
     fingerprints: Vec<u64>,
 }
 
@@ -54,6 +54,10 @@ pub struct Job {
 }
 
 impl Job {
+    pub fn new(publisher: Publisher) -> Job {
+        Job { publisher, ticket: None }
+    }
+
     /// Whether a message for a full queue is to be held.
     pub fn holds(&self) -> bool {
         self.publisher.hold
@@ -80,6 +84,18 @@ pub struct Target {
     ids_len: u32,
 }
 
+/// What a session is to get a message as.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipient<'a> {
+    pub session: u32,
+    /// As granted.
+    pub qos: QoS,
+    pub retain_as_published: bool,
+    pub subscription_ids: &'a [u32],
+    /// Fingerprint of the shared subscription that the session was chosen for, or 0.
+    pub share: u64,
+}
+
 /// The sessions that a message goes to, each once.
 #[derive(Debug, Default)]
 pub struct Targets {
@@ -90,7 +106,7 @@ pub struct Targets {
 
 impl Targets {
     /// Resolves matching filters to sessions: overlapping subscriptions of one session become one delivery with the highest QoS and all identifiers
-    /// [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.5-1]; the publisher is left out where No Local says so [MQTT-3.8.3-3].
+    /// [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.3.5-1]; the publisher is left out where No Local says so [MQTT-3.8.3-3].
     pub fn resolve(&mut self, topics: &Topics, matches: &Matches, publisher: u32) {
         self.list.clear();
         self.subscription_ids.clear();
@@ -140,9 +156,14 @@ impl Targets {
         });
     }
 
-    /// The subscription identifiers of a target.
-    pub fn ids(&self, target: &Target) -> &[u32] {
-        &self.subscription_ids[target.ids_start as usize..(target.ids_start + target.ids_len) as usize]
+    fn recipient(&self, target: &Target) -> Recipient<'_> {
+        Recipient {
+            session: target.session,
+            qos: target.qos,
+            retain_as_published: target.retain_as_published,
+            subscription_ids: &self.subscription_ids[target.ids_start as usize..(target.ids_start + target.ids_len) as usize],
+            share: 0,
+        }
     }
 
     /// Whether no target has a subscription identifier.
@@ -155,13 +176,15 @@ impl Shard {
     /// Routes a message that came in on this shard.
     pub(super) fn publish(&mut self, incoming: &Incoming<'_>, publisher: Publisher) -> Settled {
         if is_sys(incoming.topic) && publisher.session != NONE {
+            // [MQTT-3.3.5-2]
             self.counters.count_dropped(DropReason::NotAuthorized, 1);
             return Settled::Now(if publisher.hold { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED });
         }
         let mut matches = self.scratch.matches.take().unwrap_or_default();
         let mut shares = std::mem::take(&mut self.scratch.shares);
+        // [MQTT-3.3.2-3]
         self.topics.matches(incoming.topic, &mut matches);
-        let mut job = Job { publisher, ticket: None };
+        let mut job = Job::new(publisher);
         let mut code = self.deliver_local(incoming, &matches, &mut job);
         shares.clear();
         for &group in &matches.groups {
@@ -169,6 +192,7 @@ impl Shard {
         }
         let mut remote = matches.remote;
         let mut owner = None;
+        // What is kept for a topic stays as it is without RETAIN [MQTT-3.3.1-8] [MQTT-3.3.1-12].
         if incoming.retain {
             let shard = owner_of(incoming.topic, self.shards);
             if shard == self.id {
@@ -187,7 +211,7 @@ impl Shard {
         self.finish_job(job, code)
     }
 
-    fn finish_job(&mut self, job: Job, code: ReasonCode) -> Settled {
+    pub(super) fn finish_job(&mut self, job: Job, code: ReasonCode) -> Settled {
         let Some(ticket) = job.ticket else { return Settled::Now(code) };
         match self.tickets.settle(ticket, code) {
             Some(done) => Settled::Now(done.code),
@@ -195,7 +219,7 @@ impl Shard {
         }
     }
 
-    fn send_to_shards(
+    pub(super) fn send_to_shards(
         &mut self,
         incoming: &Incoming<'_>,
         remote: ShardSet,
@@ -231,24 +255,28 @@ impl Shard {
     /// A publish that came in on another shard.
     pub(super) fn on_peer_publish(&mut self, from: ShardId, publish: &PeerPublish, batch: &Batch) {
         let incoming = batch.view(publish);
-        let plain = publish.ticket.is_none() && publish.deliver && !publish.store && !publish.has_shares() && !incoming.retain;
+        // Its life may have ended on the way [MQTT-3.3.2-5].
+        let alive = incoming.expires_at >= self.now;
+        let plain = alive && publish.ticket.is_none() && publish.deliver && !publish.store && !publish.has_shares() && !incoming.retain;
         if plain && self.run_publish(NONE, None, &incoming) {
             return;
         }
         self.finish_run();
         let answer = publish.ticket.map_or(AnswerTo::Nobody, |ticket| AnswerTo::Peer { shard: from, ticket });
-        let mut job = Job { publisher: Publisher { session: NONE, hold: publish.hold, answer }, ticket: None };
+        let mut job = Job::new(Publisher { session: NONE, hold: publish.hold, answer });
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
-        if publish.deliver {
+        if !alive {
+            // How many it would have matched does not matter any more: one for all.
+            self.counters.deliveries_matched += 1;
+            self.counters.count_dropped(DropReason::Expired, 1);
+        } else if publish.deliver {
             let mut matches = self.scratch.matches.take().unwrap_or_default();
             self.topics.matches(incoming.topic, &mut matches);
             code = self.deliver_local(&incoming, &matches, &mut job);
             self.scratch.matches = Some(matches);
         }
-        for fingerprint in batch.shares(publish) {
-            if let Some(group) = self.topics.share_by_fingerprint(fingerprint) {
-                code = worse(code, self.deliver_member(group, &incoming, &mut job));
-            }
+        for fingerprint in batch.shares(publish).filter(|_| alive) {
+            code = worse(code, self.deliver_share_here(fingerprint, &incoming, &mut job));
         }
         if publish.store {
             code = worse(code, self.store_retained(&incoming));
@@ -268,59 +296,32 @@ impl Shard {
         targets.resolve(&self.topics, matches, job.publisher.session);
         let mut message = None;
         for target in &targets.list {
-            let outcome =
-                self.deliver_to(target.session, target.qos, target.retain_as_published, targets.ids(target), incoming, &mut message, job);
-            code = worse(code, outcome);
+            if incoming.retain {
+                self.note_live_retained(target.session, incoming.topic);
+            }
+            code = worse(code, self.deliver_to(targets.recipient(target), incoming, &mut message, job));
         }
         self.scratch.targets = Some(targets);
         code
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn deliver_to(
+    /// Delivers to one session, as its subscriptions ask for.
+    pub(super) fn deliver_to(
         &mut self,
-        session: u32,
-        granted: QoS,
-        retain_as_published: bool,
-        ids: &[u32],
+        to: Recipient<'_>,
         incoming: &Incoming<'_>,
         message: &mut Option<Message>,
         job: &mut Job,
     ) -> ReasonCode {
         // RETAIN tells a subscriber "from the store" unless it asked for the publisher's flag [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.3.1-13].
-        let retain = incoming.retain && retain_as_published;
-        if incoming.retain {
-            self.note_live_retained(session, incoming.topic);
-        }
-        let qos = delivered_qos(incoming.qos, granted);
+        let retain = incoming.retain && to.retain_as_published;
+        let qos = delivered_qos(incoming.qos, to.qos);
         if qos == QoS::AtMostOnce {
-            self.deliver_at_most_once(session, incoming, retain, ids);
+            self.deliver_at_most_once(to.session, incoming, retain, to.subscription_ids);
             return ReasonCode::SUCCESS;
         }
         let message = message.get_or_insert_with(|| incoming.to_message()).clone();
-        self.deliver_acknowledged(session, Delivery { message, qos, retain, subscription_ids: ids.into() }, Some(job))
-    }
-
-    /// A message for a shared subscription: to the member whose turn it is, on whatever shard it is [MQTT-4.8.2-4].
-    fn deliver_share(&mut self, group: GroupId, incoming: &Incoming<'_>, shares: &mut Vec<(ShardId, u64)>, job: &mut Job) -> ReasonCode {
-        match self.topics.choose_shard(group) {
-            Some(Choice::Local) => self.deliver_member(group, incoming, job),
-            Some(Choice::Remote(shard)) => {
-                shares.extend(self.topics.fingerprint_of_share(group).map(|fingerprint| (shard, fingerprint)));
-                ReasonCode::SUCCESS
-            }
-            None => ReasonCode::NO_MATCHING_SUBSCRIBERS,
-        }
-    }
-
-    /// A message for a member on this shard: one that is connected if there is one, else any.
-    fn deliver_member(&mut self, group: GroupId, incoming: &Incoming<'_>, job: &mut Job) -> ReasonCode {
-        let sessions = &self.sessions;
-        let connected = self.topics.pick(group, |session| sessions.get(session).is_some_and(|session| session.is_connected()));
-        let Some(member) = connected.or_else(|| self.topics.pick(group, |_| true)) else { return ReasonCode::NO_MATCHING_SUBSCRIBERS };
-        let ids = [member.subscription_id];
-        let ids = if member.subscription_id == 0 { &[][..] } else { &ids[..] };
-        let options = member.options;
-        self.deliver_to(member.session, options.qos(), options.retain_as_published(), ids, incoming, &mut None, job)
+        let delivery = Delivery { message, qos, retain, subscription_ids: to.subscription_ids.into(), share: to.share };
+        self.deliver_acknowledged(to.session, delivery, Some(job))
     }
 }

@@ -13,7 +13,7 @@ use super::ids::{ConnId, ShardSet};
 use super::message::{Incoming, NEVER, remaining_s};
 use super::outbox::Chunk;
 use super::peer::{PeerMessage, PeerOptions};
-use super::route::PEER_LIMIT_BYTES;
+use super::route::{PEER_LIMIT_BYTES, Targets};
 use super::shard::Shard;
 use crate::metrics::DropReason;
 use crate::mqtt::{PacketType, PublishOut, QoS, Version, encode};
@@ -113,12 +113,12 @@ impl Shard {
     #[inline]
     pub(super) fn continue_run(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         match self.run.source {
-            Some((source, family)) if self.run.active && source == id => self.continue_run_of(family, bytes),
+            Some((source, family)) if self.run.active && source == id => self.continue_run_of(id, family, bytes),
             _ => 0,
         }
     }
 
-    fn continue_run_of(&mut self, family: usize, bytes: &[u8]) -> usize {
+    fn continue_run_of(&mut self, id: ConnId, family: usize, bytes: &[u8]) -> usize {
         let limit = self.run.max_packet_bytes as usize;
         let (mut end, mut count, mut largest) = (0, 0_u64, 0);
         while let Some((header, total)) = plain_publish(&bytes[end..]) {
@@ -134,6 +134,9 @@ impl Shard {
             return 0;
         }
         self.counters.packets_received += count;
+        if let Some(conn) = self.connections.get_mut(id) {
+            conn.last_seen = self.now;
+        }
         self.counters.publishes_received[0] += count;
         let run = &mut self.run;
         run.count += count;
@@ -175,38 +178,53 @@ impl Shard {
             targets.resolve(&self.topics, &matches, publisher);
             plain = targets.plain();
         }
+        plain = plain && self.gather_subscribers(&targets);
         if plain {
-            let run = &mut *self.run;
-            run.active = true;
-            run.publisher = publisher;
-            run.topic.clear();
-            run.topic.push_str(incoming.topic);
-            run.generation = self.topics.generation();
-            run.count = 0;
-            run.offline = 0;
-            run.remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
-            for family in &mut run.families {
-                family.slots.clear();
-                family.largest = 0;
-            }
-            for target in &targets.list {
-                // QoS 0 is never stored for a session without a connection [MQTT-4.3.1-1].
-                let Some(slot) = self.sessions.get(target.session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
-                    run.offline += 1;
-                    continue;
-                };
-                let family = self.connections.slot(slot).map_or(0, |conn| family_of(conn.version));
-                run.families[family].slots.push(slot);
-            }
-            let alone = run.only_one().is_some();
-            for family in &mut run.families {
-                family.chunk = (!alone && !family.slots.is_empty()).then(|| self.chunks.take());
-            }
-            self.set_source(source, incoming.topic);
+            let remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
+            self.begin_run(publisher, source, incoming.topic, remote);
         }
         self.scratch.matches = Some(matches);
         self.scratch.targets = Some(targets);
         plain
+    }
+
+    /// Sorts the subscribers' connections by protocol family. False where one of them is sent packets of its own, with topic aliases.
+    fn gather_subscribers(&mut self, targets: &Targets) -> bool {
+        let run = &mut *self.run;
+        run.offline = 0;
+        for family in &mut run.families {
+            family.slots.clear();
+            family.largest = 0;
+        }
+        for target in &targets.list {
+            // QoS 0 is never stored for a session without a connection [MQTT-4.3.1-1].
+            let Some(slot) = self.sessions.get(target.session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
+                run.offline += 1;
+                continue;
+            };
+            match self.connections.slot(slot) {
+                Some(conn) if conn.own_aliases.is_some() => return false,
+                Some(conn) => run.families[family_of(conn.version)].slots.push(slot),
+                None => {}
+            }
+        }
+        true
+    }
+
+    fn begin_run(&mut self, publisher: u32, source: Option<ConnId>, topic: &str, remote: ShardSet) {
+        let run = &mut *self.run;
+        run.active = true;
+        run.publisher = publisher;
+        run.topic.clear();
+        run.topic.push_str(topic);
+        run.generation = self.topics.generation();
+        run.count = 0;
+        run.remote = remote;
+        let alone = run.only_one().is_some();
+        for family in &mut run.families {
+            family.chunk = (!alone && !family.slots.is_empty()).then(|| self.chunks.take());
+        }
+        self.set_source(source, topic);
     }
 
     fn set_source(&mut self, source: Option<ConnId>, topic: &str) {
@@ -289,6 +307,8 @@ impl Shard {
     fn flush_run(&mut self) {
         self.run.active = false;
         self.run.source = None;
+        let subscribers = self.run.families.iter().map(|family| family.slots.len() as u64).sum::<u64>() + self.run.offline;
+        self.counters.deliveries_matched += subscribers * self.run.count;
         self.counters.count_dropped(DropReason::Offline, self.run.offline * self.run.count);
         for family in 0..2 {
             if self.run.families[family].chunk.is_some() {

@@ -17,10 +17,13 @@ use crate::mqtt::{
 impl Shard {
     pub(super) fn on_subscribe(&mut self, id: ConnId, packet: &Subscribe<'_>) {
         let Some(session) = self.session_of(id) else { return };
+        if !self.codes_fit(id, packet.filters()) {
+            return self.refuse_with(id, ReasonCode::PACKET_TOO_LARGE, "SUBSCRIBE whose SUBACK the client would not take");
+        }
         let mut suback = WaitingSuback::new(id, packet.packet_id);
         let subscription_id = packet.properties.subscription_id.unwrap_or(0);
         for entry in packet.filters() {
-            // One answer per filter, in order [MQTT-3.8.4-5] [MQTT-3.9.3-1].
+            // One answer per filter, in order [MQTT-3.8.4-4] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.9.3-1].
             match self.subscribe_one(id, session, &entry, subscription_id) {
                 Ok(code) => suback.codes.push(code.0),
                 Err(error) => return self.refuse(id, error),
@@ -28,6 +31,13 @@ impl Shard {
         }
         suback.last_fetch = self.last_fetch;
         self.suback_when_known(suback);
+    }
+
+    /// Whether an answer with a code for each filter is small enough for the client [MQTT-3.1.2-24]. One that is not cannot be given, and the client
+    /// would wait for it for ever.
+    fn codes_fit<F>(&self, id: ConnId, filters: impl Iterator<Item = F>) -> bool {
+        let maximum = self.connections.get(id).map_or(u32::MAX, |conn| conn.max_packet_bytes);
+        maximum == u32::MAX || encode::codes_len(filters.count()) <= maximum as usize
     }
 
     fn subscribe_one(
@@ -56,7 +66,8 @@ impl Shard {
         }
         let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
         let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
-        if subscribed >= self.limits.max_subscriptions_per_client as usize || fetches >= MAX_FETCHES {
+        let full = subscribed >= self.limits.max_subscriptions_per_client as usize;
+        if fetches >= MAX_FETCHES || full && !self.has_subscription(index, entry.filter) {
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
         if self.pressure >= Pressure::RefuseSubscriptions {
@@ -93,6 +104,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(index) {
             session.subscriptions.insert(subscription);
         }
+        // [MQTT-3.8.4-5] [MQTT-3.8.4-7]
         Ok(ReasonCode(qos as u8))
     }
 
@@ -102,14 +114,22 @@ impl Shard {
             return;
         }
         let Some(conn) = self.output(suback.conn.slot) else { return };
-        encode::suback(conn.out.own(), conn.version, suback.packet_id, &suback.codes, &Properties::default());
+        // [MQTT-2.2.1-6] [MQTT-2.3.1-7]; without properties [MQTT-3.9.2-1] [MQTT-3.9.2-2]
+        let version = conn.version;
+        if !conn.append(|out| encode::suback(out, version, suback.packet_id, &suback.codes, &Properties::default())) {
+            return self.refuse_with(suback.conn, ReasonCode::PACKET_TOO_LARGE, "SUBSCRIBE whose answer is larger than the client accepts");
+        }
         self.counters.packets_sent += 1;
         self.release_fetches(suback.conn.slot, suback.last_fetch);
     }
 
     pub(super) fn on_unsubscribe(&mut self, id: ConnId, packet: &Unsubscribe<'_>) {
         let Some(index) = self.session_of(id) else { return };
+        if !self.codes_fit(id, packet.filters()) {
+            return self.refuse_with(id, ReasonCode::PACKET_TOO_LARGE, "UNSUBSCRIBE whose UNSUBACK the client would not take");
+        }
         let mut codes: SmallVec<[u8; 8]> = SmallVec::new();
+        // [MQTT-3.10.4-6]
         for filter in packet.filters() {
             let existed = match SharedFilter::parse(filter) {
                 Some(Ok(shared)) => {
@@ -126,12 +146,27 @@ impl Shard {
             codes.push(if existed { ReasonCode::SUCCESS.0 } else { ReasonCode::NO_SUBSCRIPTION_EXISTED.0 });
         }
         if let Some(conn) = self.output(id.slot) {
-            // [MQTT-3.10.4-4] [MQTT-3.10.4-5]
-            encode::unsuback(conn.out.own(), conn.version, packet.packet_id, &codes, &Properties::default());
+            // [MQTT-3.10.4-4] [MQTT-3.10.4-5]; without properties [MQTT-3.11.2-1] [MQTT-3.11.2-2]
+            let version = conn.version;
+            if !conn.append(|out| encode::unsuback(out, version, packet.packet_id, &codes, &Properties::default())) {
+                return self.refuse_with(id, ReasonCode::PACKET_TOO_LARGE, "UNSUBSCRIBE whose answer is larger than the client accepts");
+            }
             self.counters.packets_sent += 1;
         }
     }
 
+    /// Whether a session has a subscription with this filter, shared or not.
+    fn has_subscription(&self, index: u32, filter: &str) -> bool {
+        let subscription = match SharedFilter::parse(filter) {
+            Some(Ok(shared)) => self.topics.find_share(shared.group, shared.filter.as_str()).map(Subscription::Shared),
+            Some(Err(_)) => None,
+            None => self.topics.find(filter).map(Subscription::Filter),
+        };
+        let session = self.sessions.get(index);
+        subscription.is_some_and(|subscription| session.is_some_and(|session| session.subscriptions.contains(&subscription)))
+    }
+
+    /// No message is added any more [MQTT-3.10.4-2]; what the session has already is delivered [MQTT-3.10.4-3].
     fn unsubscribe_one(&mut self, index: u32, subscription: Subscription) -> bool {
         let existed = self.sessions.get_mut(index).is_some_and(|session| session.subscriptions.remove(&subscription));
         if existed {

@@ -57,6 +57,7 @@ impl Shard {
                 gauges.inflight_messages += u64::from(outgoing.in_flight());
                 gauges.queued_messages += outgoing.queued() as u64;
                 gauges.queued_bytes += outgoing.queued_bytes();
+                gauges.held_messages += outgoing.held() as u64;
             }
         }
         Snapshot { counters: self.counters.clone(), gauges }

@@ -4,6 +4,7 @@ use super::connection::{NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::shard::Shard;
+use crate::metrics::DropReason;
 use crate::mqtt::ReasonCode;
 
 /// What a timer is for.
@@ -23,6 +24,8 @@ pub enum TimerKey {
     Rate(ConnId),
     /// The next publication of `$SYS`.
     Sys,
+    /// The next look for retained messages whose time is over.
+    Sweep,
 }
 
 impl Shard {
@@ -44,6 +47,7 @@ impl Shard {
                 }
                 TimerKey::Rate(id) => self.on_rate_timer(id),
                 TimerKey::Sys => self.on_sys_timer(),
+                TimerKey::Sweep => self.on_sweep(),
             }
         }
         self.scratch.timers = due;
@@ -83,10 +87,11 @@ impl Shard {
     fn on_session_expiry(&mut self, index: u32, generation: u32) {
         let Some(session) = self.sessions.get_same(index, generation) else { return };
         session.expiry_timer = None;
+        // Never while it is connected [MQTT-4.1.0-1] [MQTT-4.1.0-2].
         if session.connection == NONE {
             // [MQTT-3.1.2-23] [MQTT-4.1.0-2]
             self.counters.sessions_expired += 1;
-            self.end_session(index);
+            self.end_session(index, DropReason::SessionExpired);
         }
     }
 }

@@ -74,6 +74,10 @@ values! {
         deliveries_matched,
         /// Deliveries that waited in the queue of a session first.
         deliveries_queued,
+        /// Deliveries of QoS 1 and 2 that their subscriber acknowledged; those of QoS 0 end with being sent.
+        deliveries_acknowledged,
+        /// Deliveries that went to another member of their shared subscription, as the session that they were for had ended.
+        deliveries_handed_on,
         /// Messages published that no subscription matched.
         publishes_unmatched,
         /// Messages refused with a reason code that told the publisher so.
@@ -97,7 +101,7 @@ values! {
         ;
         /// PUBLISH packets received.
         publishes_received by "qos": [3] = QOS.into_iter(),
-        /// PUBLISH packets sent, retransmissions included.
+        /// PUBLISH packets sent for the first time.
         publishes_sent by "qos": [3] = QOS.into_iter(),
         /// Deliveries given up, by reason.
         dropped by "reason": [DropReason::COUNT] = DropReason::names(),
@@ -129,6 +133,8 @@ values! {
         inflight_messages,
         /// Messages waiting in the queues of sessions.
         queued_messages,
+        /// Messages waiting outside full queues, whose 3.x publishers wait for their acknowledgement.
+        held_messages,
         /// Bytes of the messages waiting in the queues of sessions.
         queued_bytes,
         /// Bytes of output not yet taken by the kernel.
@@ -159,6 +165,14 @@ impl Counters {
     /// Deliveries given up for whatever reason.
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().sum()
+    }
+
+    /// Deliveries that were owed and are done or given up. Together with what is in flight, queued and held they are exactly those that were owed.
+    pub fn deliveries_ended(&self) -> u64 {
+        // These were no deliveries yet: nobody knew whom the message would match, or it was only not kept.
+        let others = [DropReason::PeerRingFull, DropReason::RetainedLimit, DropReason::NotAuthorized];
+        let others: u64 = others.iter().map(|&reason| self.dropped[reason as usize]).sum();
+        self.publishes_sent[0] + self.deliveries_acknowledged + self.deliveries_handed_on + self.dropped_total() - others
     }
 }
 

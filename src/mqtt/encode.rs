@@ -11,7 +11,7 @@ pub use publish::{PublishOut, publish, publish_head, publish_len};
 use super::packet::{Connect, SubscribeEntry, SubscribeOptions, Will};
 use super::properties::Properties;
 use super::types::{PacketType, QoS, ReasonCode, Version};
-use super::wire::{put_binary, put_string, put_u16, with_length};
+use super::wire::{put_binary, put_string, put_u16, var_int_len, with_length};
 
 /// First byte of a packet whose flags are fixed. [MQTT-2.2.2-1] [MQTT-2.1.3-1]
 fn first_byte(kind: PacketType) -> u8 {
@@ -68,7 +68,7 @@ fn put_will(out: &mut Vec<u8>, version: Version, will: &Will<'_>) {
 /// [MQTT-3.2.2-4] of 3.1.1, [MQTT-3.2.2-6] of 5.0
 pub fn connack(out: &mut Vec<u8>, version: Version, session_present: bool, code: u8, properties: &Properties<'_>) {
     packet(out, PacketType::Connack, |out| {
-        // In 3.1 the byte is reserved.
+        // In 3.1 the byte is reserved. [MQTT-3.2.2-1] of 5.0
         out.push(u8::from(session_present && code == 0 && version != Version::V31));
         out.push(code);
         if version.is_v5() {
@@ -130,6 +130,12 @@ pub fn suback(out: &mut Vec<u8>, version: Version, packet_id: u16, codes: &[u8],
             out.extend(codes.iter().map(|&code| code.min(0x80)));
         }
     });
+}
+
+/// Bytes of a SUBACK or UNSUBACK of 5.0 with this many codes and no properties.
+pub fn codes_len(codes: usize) -> usize {
+    let body = 2 + 1 + codes;
+    1 + var_int_len(body as u32) + body
 }
 
 /// Appends an UNSUBSCRIBE.

@@ -88,6 +88,7 @@ impl<'a> Properties<'a> {
         match id {
             property::PAYLOAD_FORMAT => self.payload_format = Some(u8::from(flag(reader)?)),
             property::MESSAGE_EXPIRY => self.message_expiry = Some(reader.u32()?),
+            // [MQTT-3.3.2-19]
             property::CONTENT_TYPE => self.content_type = Some(reader.string()?),
             property::RESPONSE_TOPIC => self.response_topic = Some(response_topic(reader)?),
             property::CORRELATION_DATA => self.correlation_data = Some(reader.binary()?),
@@ -191,6 +192,7 @@ impl<'a> PublishProperties<'a> {
             match id {
                 property::PAYLOAD_FORMAT => flag(&mut reader).map(drop)?,
                 property::MESSAGE_EXPIRY => properties.message_expiry = Some(reader.u32()?),
+                // [MQTT-3.3.2-19]
                 property::CONTENT_TYPE => reader.string().map(drop)?,
                 property::RESPONSE_TOPIC => response_topic(&mut reader).map(drop)?,
                 property::CORRELATION_DATA => reader.binary().map(drop)?,
@@ -255,6 +257,7 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
+/// [MQTT-1.5.7-1]
 fn user_property<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), DecodeError> {
     Ok((reader.string()?, reader.string()?))
 }

@@ -1,11 +1,13 @@
 //! The I/O shell: one pinned thread runs one shard.
 //!
 //! - [`driver`]: sockets over io_uring or epoll, behind one seam; and the bell that wakes a sleeping shard.
+//! - `gate`: how many connections a listener takes.
 //! - `shell`: the loop of a shard; `socket`: listeners and socket options; `threads`: the threads of the shards, and what they are made of.
 //! - `signals`, `notify`, `log`: the process and its surroundings.
 
 #[allow(unsafe_code)]
 pub mod driver;
+mod gate;
 pub mod log;
 pub mod notify;
 mod shell;
@@ -76,6 +78,9 @@ fn reload_config(config: &mut Config, reload: &dyn Fn() -> Result<Config, String
     }
     if let Some(limits) = changes.limits {
         shards.request(&Request::Limits(Arc::new(limits)));
+    }
+    if changes.admission {
+        shards.set_admission(&new);
     }
     if let Some(interval_s) = changes.sys_interval_s {
         shards.request(&Request::SysInterval(interval_s));

@@ -12,11 +12,13 @@ use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
 
 use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Wait};
+use super::gate::Gates;
 use super::socket;
-use crate::broker::{Batch, Command, ConnId, Origin, OutBatch, Shard, ShardId};
+use crate::broker::{Admission, Batch, Command, ConnId, JournalJob, Origin, OutBatch, Shard, ShardId};
 use crate::config::Limits;
 use crate::metrics::CloseCause;
 use crate::ring::Ports;
+use crate::storage::{Done, Job, Journal, Recovered};
 
 /// How long clients get to take their last bytes when the broker stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,7 +45,10 @@ pub struct MovedSocket {
 #[derive(Clone, Debug)]
 pub enum Request {
     Limits(Arc<Limits>),
+    Admission(Arc<Admission>),
     SysInterval(u32),
+    /// The state is whole: let clients in.
+    Listen,
     /// Say goodbye to the clients and end.
     Stop,
 }
@@ -56,6 +61,12 @@ pub struct Shell {
     /// The bells of all shards.
     pub bells: Vec<Arc<Bell>>,
     pub requests: Receiver<Request>,
+    /// The log of what outlives the process.
+    pub journal: Option<Journal>,
+    /// Sockets to listen on, once the shard is told to.
+    pub listeners: Vec<OwnedFd>,
+    /// How many connections the listeners take, over all shards.
+    pub gates: Arc<Gates>,
     /// Zero of the shard's clock; the same for all shards.
     pub started: Instant,
 }
@@ -75,6 +86,7 @@ struct Aftermath {
 /// The driver's view of the shell during a turn.
 struct Turn<'a> {
     shard: &'a mut Shard,
+    gates: &'a Gates,
     aftermath: &'a mut Aftermath,
     started: Instant,
     /// The clock, read once a turn, when the first event comes.
@@ -142,7 +154,9 @@ impl Events for Turn<'_> {
 
     fn closed(&mut self, conn: ConnId) {
         let now = self.now();
-        self.shard.closed(now, conn);
+        if let Some(origin) = self.shard.closed(now, conn) {
+            self.gates.leave(&origin);
+        }
     }
 
     fn rung(&mut self) {}
@@ -157,12 +171,17 @@ struct Pending {
     moving: HashMap<ConnId, ShardId>,
     /// Sockets that found the ring to their shard full.
     parcels: Vec<(ShardId, MovedSocket)>,
+    /// Connections that came from other shards in this turn. They are read in the next one: what their clients sent before, on connections that live here
+    /// already, is then read first. A DISCONNECT is not to be overtaken by the CONNECT that follows it on another connection.
+    moved_here: Vec<MovedSocket>,
     /// Connections to be closed once their output has left, and by when at the latest.
     closing: Vec<(ConnId, Instant)>,
     /// Connections not read from because other shards lag.
     held_back: Vec<ConnId>,
     /// A batch found its ring full.
     batches_left: bool,
+    /// A job for the log's writer that found its ring full.
+    job_left: Option<JournalJob>,
     stopping: Option<Instant>,
 }
 
@@ -178,13 +197,16 @@ impl Shell {
             let now = self.now();
             self.take_requests(now, &mut pending);
             self.take_arrivals(now, &mut pending);
-            self.take_parcels(now);
+            pending.moved_here.drain(..).for_each(|moved| self.take_moved(now, moved));
+            self.take_parcels(now, &mut pending);
+            self.take_commits(now);
             self.shard.tick(now);
             self.carry_out_commands(&mut pending);
             self.send_output(now);
             self.close_finished(&mut pending);
             self.release_held_back(&mut pending);
             self.hand_over(&mut pending);
+            self.hand_over_records(&mut pending);
             if let Some(deadline) = pending.stopping
                 && (self.shard.connections() == 0 || Instant::now() >= deadline)
             {
@@ -200,15 +222,18 @@ impl Shell {
     fn turn_driver(&mut self, pending: &mut Pending) -> std::io::Result<()> {
         let mut wait = self.wait(pending);
         let own = usize::from(self.shard.id().0);
-        let (ports, requests) = (&self.ports, &self.requests);
+        let (ports, requests, journal) = (&self.ports, &self.requests, &self.journal);
         if wait != Wait::Poll
-            && (self.driver.has_work() || !self.bells[own].prepare_to_sleep(|| ports.any_inbound() || !requests.is_empty()))
+            && (self.driver.has_work()
+                || !self.bells[own]
+                    .prepare_to_sleep(|| ports.any_inbound() || !requests.is_empty() || journal.as_ref().is_some_and(Journal::has_done)))
         {
             wait = Wait::Poll;
         }
         let congested = self.shard.congested();
         let mut turn = Turn {
             shard: &mut self.shard,
+            gates: &self.gates,
             aftermath: &mut pending.aftermath,
             started: self.started,
             now: None,
@@ -221,10 +246,10 @@ impl Shell {
     }
 
     fn wait(&self, pending: &Pending) -> Wait {
-        if self.shard.has_work() {
+        if self.shard.has_work() || !pending.moved_here.is_empty() {
             return Wait::Poll;
         }
-        if pending.batches_left || !pending.parcels.is_empty() {
+        if pending.batches_left || pending.job_left.is_some() || !pending.parcels.is_empty() {
             return Wait::For(RETRY);
         }
         let timer = self.shard.next_deadline().map(|at| Duration::from_millis(at.saturating_sub(self.now())));
@@ -240,7 +265,9 @@ impl Shell {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Limits(limits) => self.shard.set_limits(limits),
+                Request::Admission(admission) => self.shard.set_admission(admission),
                 Request::SysInterval(interval_s) => self.shard.set_sys_interval(interval_s),
+                Request::Listen => self.listen(),
                 Request::Stop => {
                     self.driver.stop_listening();
                     self.shard.shut_down(now);
@@ -250,15 +277,81 @@ impl Shell {
         }
     }
 
+    fn listen(&mut self) {
+        for (id, listener) in self.listeners.drain(..).enumerate() {
+            if let Err(error) = self.driver.listen(id as u32, listener) {
+                tracing::error!("cannot accept connections: {error}");
+            }
+        }
+    }
+
+    /// What the log's writer has to report.
+    fn take_commits(&mut self, now: u64) {
+        let Some(journal) = &mut self.journal else { return };
+        while let Some(done) = journal.poll() {
+            match done {
+                Done::Committed { number, segment, .. } => self.shard.committed(now, number, segment),
+                Done::Failing { .. } => self.shard.commit_failing(),
+            }
+        }
+    }
+
+    /// Hands over what is to be kept; all of it is one commit.
+    fn hand_over_records(&mut self, pending: &mut Pending) {
+        let Some(journal) = &mut self.journal else { return };
+        while let Some(job) = pending.job_left.take().or_else(|| self.shard.next_job()) {
+            let job = match job {
+                JournalJob::Commit { number, records } => Job::Commit { number, payload: records },
+                JournalJob::Rotate => Job::Rotate,
+                JournalJob::Free { before } => Job::Free { before },
+            };
+            if let Err(job) = journal.submit(job) {
+                pending.job_left = Some(match job {
+                    Job::Commit { number, payload } => JournalJob::Commit { number, records: payload },
+                    Job::Rotate => JournalJob::Rotate,
+                    Job::Free { before } => JournalJob::Free { before },
+                });
+                return;
+            }
+        }
+    }
+
+    /// Takes in what an earlier run has kept, and writes it to the new log; returns when nothing of the old one is needed any more.
+    ///
+    /// # Errors
+    /// The driver failed.
+    pub fn restore(&mut self, recovered: &Recovered) -> std::io::Result<()> {
+        let now = self.now();
+        for records in recovered.shards.iter().flatten() {
+            self.shard.restore(now, records);
+        }
+        self.shard.restored();
+        let mut pending = Pending::default();
+        loop {
+            self.hand_over_records(&mut pending);
+            if self.shard.is_durable() {
+                return Ok(());
+            }
+            self.turn_driver(&mut pending)?;
+            self.take_commits(self.now());
+        }
+    }
+
     /// New connections in, moving ones out.
     fn take_arrivals(&mut self, now: u64, pending: &mut Pending) {
         for (listener, socket, peer) in pending.aftermath.arrivals.drain(..) {
+            // A connection that is not taken is closed by dropping its socket.
+            let origin = Origin { listener: listener as u16, peer };
+            if let Err(why) = self.gates.enter(&origin, now) {
+                self.shard.count_refused(why);
+                continue;
+            }
             socket::prepare(&socket);
-            // Where the shard has no room, the socket is closed by being dropped.
-            let Some(conn) = self.shard.open(now, Origin { listener: listener as u16, peer }) else { continue };
-            if let Err(error) = self.driver.attach(conn, socket) {
+            if let Some(conn) = self.open(now, origin)
+                && let Err(error) = self.driver.attach(conn, socket)
+            {
                 tracing::warn!("cannot read from a new connection: {error}");
-                self.shard.closed(now, conn);
+                self.closed(now, conn);
             }
         }
         for (conn, socket) in pending.aftermath.departures.drain(..) {
@@ -268,23 +361,37 @@ impl Shell {
         }
     }
 
-    fn take_parcels(&mut self, now: u64) {
+    /// Where the shard has no room, the connection is closed, and does not count any more.
+    fn open(&mut self, now: u64, origin: Origin) -> Option<ConnId> {
+        let conn = self.shard.open(now, origin.clone());
+        if conn.is_none() {
+            self.gates.leave(&origin);
+        }
+        conn
+    }
+
+    fn closed(&mut self, now: u64, conn: ConnId) {
+        if let Some(origin) = self.shard.closed(now, conn) {
+            self.gates.leave(&origin);
+        }
+    }
+
+    fn take_parcels(&mut self, now: u64, pending: &mut Pending) {
         for from in 0..self.ports.inbound.len() {
             while let Some(parcel) = self.ports.inbound[from].as_mut().and_then(|ring| ring.pop()) {
                 match parcel {
                     Parcel::Batch(batch) => self.shard.peer_batch(now, ShardId(from as u16), batch),
-                    Parcel::Socket(moved) => self.take_moved(now, moved),
+                    Parcel::Socket(moved) => pending.moved_here.push(moved),
                 }
             }
         }
     }
 
     fn take_moved(&mut self, now: u64, moved: MovedSocket) {
-        let Some(conn) = self.shard.open(now, moved.origin) else { return };
+        let Some(conn) = self.open(now, moved.origin) else { return };
         if let Err(error) = self.driver.attach(conn, moved.socket) {
             tracing::warn!("cannot read from a connection of another shard: {error}");
-            self.shard.closed(now, conn);
-            return;
+            return self.closed(now, conn);
         }
         if !self.shard.receive(now, conn, &moved.received) {
             self.driver.pause(conn);

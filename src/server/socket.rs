@@ -43,6 +43,7 @@ pub fn listen(listeners: &[Listener], shards: u16) -> Result<(Vec<SocketAddr>, V
     Ok((addresses, per_shard))
 }
 
+/// TCP: bytes in order, and none lost [MQTT-4.2-1] [MQTT-7.1.1-1].
 fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

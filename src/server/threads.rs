@@ -8,12 +8,14 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::driver::{AnyDriver, Backend, Bell, Driver, Options, probe};
+use super::driver::{AnyDriver, Backend, Bell, Options, probe};
+use super::gate::Gates;
 use super::shell::{Parcel, Request, Shell};
 use super::socket;
-use crate::broker::{Shard, ShardConfig, ShardId};
+use crate::broker::{Admission, Shard, ShardConfig, ShardId};
 use crate::config::{self, Config};
 use crate::ring::{Ports, mesh};
+use crate::storage::{self, Journal, Recovered, Storage};
 
 /// Parcels that may wait in the ring from one shard to another.
 const RING_CAPACITY: usize = 256;
@@ -26,14 +28,20 @@ const FEW_FILE_DESCRIPTORS: u64 = 4_096;
 pub struct Shards {
     threads: Vec<JoinHandle<std::io::Result<()>>>,
     requests: Vec<Sender<Request>>,
+    gates: Arc<Gates>,
     bells: Vec<Arc<Bell>>,
     addresses: Vec<SocketAddr>,
     backend: &'static str,
+    storage: Option<Storage>,
 }
 
 /// What one thread is made of; everything here can be sent to it.
 struct Plan {
     shard: ShardConfig,
+    admission: Arc<Admission>,
+    /// For what clients must not foresee.
+    entropy: [u8; 32],
+    gates: Arc<Gates>,
     sys: Options,
     backend: Backend,
     listeners: Vec<OwnedFd>,
@@ -42,6 +50,8 @@ struct Plan {
     requests: Receiver<Request>,
     started: Instant,
     cpu: Option<usize>,
+    /// The log of the shard, and what the last run has left.
+    storage: Option<(Journal, Arc<Recovered>)>,
 }
 
 impl Shards {
@@ -65,13 +75,19 @@ impl Shards {
             );
         }
         let backend = choose_backend(config.io.backend)?;
+        let gates = Arc::new(Gates::new(&config.listeners));
         let (addresses, listeners) = socket::listen(&config.listeners, count)?;
         let mut bells = Vec::new();
         for _ in 0..count {
             bells.push(Arc::new(Bell::new().map_err(|error| format!("cannot make an eventfd: {error}; raise `ulimit -n`"))?));
         }
-        let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), bells, addresses, backend: name(backend) };
+        let storage = config.storage.data_dir.as_deref().map(Storage::open).transpose()?;
+        let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), gates, bells, addresses, backend: name(backend), storage };
         shards.spawn_all(config, count, &cpus, backend, listeners, ended)?;
+        if let Some(storage) = &mut shards.storage {
+            storage.commit_epoch(count)?;
+        }
+        shards.request(&Request::Listen);
         Ok(shards)
     }
 
@@ -87,13 +103,19 @@ impl Shards {
         let limits = Arc::new(config.limits.clone());
         let started = Instant::now();
         let seed = random_seed();
+        let entropy = random_key()?;
+        let admission = Arc::new(Admission::new(config));
         let (ready, outcome) = bounded(usize::from(count));
+        let mut logs = self.start_logs(count, backend)?.into_iter();
         for ((index, ports), listeners) in mesh(usize::from(count), RING_CAPACITY).into_iter().enumerate().zip(listeners) {
             let (sender, requests) = bounded(REQUESTS);
             self.requests.push(sender);
             let id = ShardId(index as u16);
             let plan = Plan {
                 shard: ShardConfig { id, shards: count, limits: Arc::clone(&limits), sys_interval_s: config.sys.interval_s, seed },
+                admission: Arc::clone(&admission),
+                entropy,
+                gates: Arc::clone(&self.gates),
                 sys: options(&config.io),
                 backend,
                 listeners,
@@ -103,6 +125,7 @@ impl Shards {
                 started,
                 // More shards than CPUs: the scheduler does better than a pin.
                 cpu: (usize::from(count) <= cpus.len()).then(|| cpus[index]),
+                storage: logs.next(),
             };
             let ready = ready.clone();
             let tells = TellsWhenDropped(ended.clone());
@@ -118,6 +141,20 @@ impl Shards {
             outcome.recv().unwrap_or_else(|_| Err("a shard ended while it started".to_owned()))?;
         }
         Ok(())
+    }
+
+    /// One log per shard, with what was recovered; none without a data directory.
+    fn start_logs(&mut self, count: u16, backend: Backend) -> Result<Vec<(Journal, Arc<Recovered>)>, String> {
+        let Some(storage) = &mut self.storage else { return Ok(Vec::new()) };
+        let recovered = Arc::new(std::mem::take(&mut storage.recovered));
+        for damage in &recovered.damage {
+            let place = damage.set_aside.as_ref().map_or("nowhere: it could not be written".to_owned(), |path| path.display().to_string());
+            tracing::warn!("{} bytes of the log could not be read and are left out; they are set aside in {place}", damage.bytes);
+        }
+        let bells = self.bells.clone();
+        let backend = if backend == Backend::Epoll { storage::Backend::Blocking } else { storage::Backend::Glommio };
+        let journals = storage.start(count, backend, Arc::new(move |shard: usize| bells[shard].ring()))?;
+        Ok(journals.into_iter().map(|journal| (journal, Arc::clone(&recovered))).collect())
     }
 
     /// Where the broker listens, how it runs, and what to try.
@@ -144,6 +181,12 @@ impl Shards {
         }
     }
 
+    /// Who is let in from now on, and how many.
+    pub fn set_admission(&self, config: &Config) {
+        self.gates.set_limits(&config.listeners);
+        self.request(&Request::Admission(Arc::new(Admission::new(config))));
+    }
+
     /// Ends all shards, and waits until they have.
     ///
     /// # Errors
@@ -157,6 +200,9 @@ impl Shards {
                 Ok(Err(error)) => failed.push(format!("shard {index}: {error}")),
                 Err(_) => failed.push(format!("shard {index} broke down")),
             }
+        }
+        if let Some(storage) = self.storage {
+            storage.join();
         }
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
@@ -178,24 +224,34 @@ fn run_shard(plan: Plan, ready: &Sender<Result<(), String>>) -> std::io::Result<
         tracing::warn!("cannot pin a shard to CPU {id}: is it one that the process may use?");
     }
     let own = Arc::clone(&plan.bells[usize::from(plan.shard.id.0)]);
-    let opened = AnyDriver::open(plan.backend, &plan.sys, own).and_then(|(mut driver, _)| {
-        for (id, listener) in plan.listeners.into_iter().enumerate() {
-            driver.listen(id as u32, listener)?;
-        }
-        Ok(driver)
-    });
-    let driver = match opened {
-        Ok(driver) => driver,
+    let driver = match AnyDriver::open(plan.backend, &plan.sys, own) {
+        Ok((driver, _)) => driver,
         Err(error) => {
             let _ = ready.send(Err(format!("cannot start the I/O of shard {}: {error}", plan.shard.id.0)));
             return Ok(());
         }
     };
     let now = plan.started.elapsed().as_millis() as u64;
-    let shard = Shard::new(plan.shard, now);
-    let shell = Shell { shard, driver, ports: plan.ports, bells: plan.bells, requests: plan.requests, started: plan.started };
+    let mut shard = Shard::new(plan.shard, now);
+    shard.set_entropy(plan.entropy);
+    shard.set_admission(plan.admission);
+    let (journal, recovered) = plan.storage.unzip();
+    if journal.is_some() {
+        shard.keep_journal(unix_ms().saturating_sub(now));
+    }
+    let Plan { listeners, ports, bells, requests, gates, started, .. } = plan;
+    let mut shell = Shell { shard, driver, ports, bells, requests, journal, listeners, gates, started };
+    if let Some(recovered) = recovered {
+        shell.restore(&recovered)?;
+    }
     let _ = ready.send(Ok(()));
     shell.run()
+}
+
+/// Milliseconds since 1970.
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The backend for all shards; a fallback from io_uring is said in one line.
@@ -233,4 +289,16 @@ fn options(io: &config::Io) -> Options {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// # Errors
+/// The system has no randomness to give.
+fn random_key() -> Result<[u8; 32], String> {
+    let mut key = [0; 32];
+    // Up to 256 bytes come whole (getrandom(2)).
+    match rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty()) {
+        Ok(length) if length == key.len() => Ok(key),
+        Ok(_) => Err("the system gave fewer random bytes than it was asked for".to_owned()),
+        Err(error) => Err(format!("the system has no random bytes to give: {error}")),
+    }
 }

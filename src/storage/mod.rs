@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use directory::{Damage, Recovered};
-pub use journal::{Done, Journal};
+pub use journal::{Done, Job, Journal};
 
 use directory::Directory;
 use journal::WriterEnd;

@@ -261,7 +261,7 @@ fn another_method_can_be_put_in() {
     assert_eq!((connack.code, connack.properties.auth_method, connack.properties.auth_data), (0, Some("CURIOUS"), None));
 }
 
-/// [MQTT-3.1.2-24]
+/// [MQTT-3.1.2-24] [MQTT-3.15.2-2] [MQTT-3.15.2-3]
 #[test]
 fn an_auth_that_the_client_would_not_take_is_not_sent() {
     let mut world = curious_world();

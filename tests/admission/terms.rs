@@ -194,6 +194,7 @@ fn a_subscription_gets_no_more_than_the_highest_qos_and_no_error() {
 }
 
 /// 5.0 sections 3.2.2.3.11 to 3.2.2.3.13
+/// [MQTT-3.8.3-2] of 3.1.1
 #[test]
 fn a_subscription_of_a_kind_that_is_not_available_is_refused() {
     type Change = fn(&mut Listener);

@@ -29,7 +29,8 @@ on_every_configuration! {
     connack_is_the_first_packet_even_of_a_busy_session,
 }
 
-/// [MQTT-3.1.4-4] of 3.1.1, [MQTT-3.1.4-5] of 5.0; [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1] [MQTT-2.2.2-1]
+/// [MQTT-3.1.4-4] [MQTT-7.0.0-2] [MQTT-7.1.1-1] of 3.1.1, [MQTT-3.1.4-5] [MQTT-4.2-1] of 5.0; [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1]
+/// [MQTT-2.2.2-1]
 fn the_answer_to_a_first_connect_is_exact(broker: &Broker) {
     for version in [V31, V311] {
         let mut client = broker.open();
@@ -45,7 +46,8 @@ fn the_answer_to_a_first_connect_is_exact(broker: &Broker) {
     client.expect_silence();
 }
 
-/// [MQTT-3.1.2-4] [MQTT-3.2.2-2] [MQTT-3.2.2-3] of 3.1.1; [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.2-23] [MQTT-3.2.2-2] [MQTT-3.2.2-3] of 5.0
+/// [MQTT-3.1.2-4] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-3.2.2-3] of 3.1.1; [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.2-23] [MQTT-3.2.2-2] [MQTT-3.2.2-3] of
+/// 5.0
 fn session_present_tells_of_a_session_that_was_kept(broker: &Broker) {
     for version in VERSIONS {
         for shard in 0..broker.shards {
@@ -113,7 +115,7 @@ fn a_session_survives_its_take_over(broker: &Broker) {
     }
 }
 
-/// [MQTT-3.1.2-6] of 3.1.1; [MQTT-3.1.2-4] [MQTT-3.1.4-4] of 5.0
+/// [MQTT-3.1.2-6] [MQTT-3.1.4-3] of 3.1.1; [MQTT-3.1.2-4] [MQTT-3.1.4-4] of 5.0
 fn a_take_over_with_clean_start_ends_the_session(broker: &Broker) {
     for version in VERSIONS {
         let id = broker.client_id("ended", 0);
@@ -249,7 +251,8 @@ fn wrong_connect_flags_are_refused(broker: &Broker) {
     client.expect_close();
 }
 
-/// [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] of 5.0; [MQTT-3.1.3-1] [MQTT-3.1.3-12]
+/// [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.2-20] [MQTT-3.1.2-21] of 3.1.1; [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19]
+/// [MQTT-3.1.3-12] of 5.0; [MQTT-3.1.3-1]
 fn a_user_name_and_password_are_read_past(broker: &Broker) {
     let id = broker.client_id("user", 0);
     for version in VERSIONS {
@@ -267,7 +270,7 @@ fn a_user_name_and_password_are_read_past(broker: &Broker) {
     assert_eq!(client.connack.code, 0);
 }
 
-/// [MQTT-3.1.0-2]
+/// [MQTT-3.1.0-2]; [MQTT-3.2.0-2] of 5.0
 fn a_second_connect_ends_the_connection(broker: &Broker) {
     for version in VERSIONS {
         let connect = Connect::new(version, &broker.client_id("second", 0));

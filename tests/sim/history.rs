@@ -3,7 +3,7 @@
 //! Two kinds of events: what a client sent and received, and what the world, which is the shell of the shards, saw at the broker's side: when the bytes of
 //! a packet had been handed to the session's home shard, when a connection ended there, what a shard counted.
 
-use ringmq::broker::ShardId;
+use ringmq::broker::{Holdings, ShardId};
 use ringmq::metrics::CloseCause;
 use ringmq::mqtt::{QoS, SubscribeOptions, Version};
 
@@ -105,10 +105,9 @@ pub enum Event {
         socket: SocketIx,
         packet: Got,
     },
-    /// A client breaks off without a word; `vanished`: not even the network notices.
+    /// A client breaks off without a word; perhaps not even the network notices.
     Dropped {
         socket: SocketIx,
-        vanished: bool,
     },
     /// The connection ended at the broker, after this much silence of the client.
     Ended {
@@ -133,8 +132,20 @@ pub enum Event {
     },
     /// A session came into being, or is gone, as seen after a turn of its home.
     SessionSeen {
+        shard: ShardId,
         client: ClientIx,
         exists: bool,
+    },
+    /// Deliveries that a shard owed so far, and those that it accounts for.
+    Counted {
+        shard: ShardId,
+        owed: u64,
+        accounted: u64,
+    },
+    /// What a shard holds when everybody has gone for good.
+    Left {
+        shard: ShardId,
+        holdings: Holdings,
     },
     /// No shard ran between these times.
     Jumped {
@@ -145,6 +156,8 @@ pub enum Event {
     Calm,
     /// Nothing is under way any more.
     Quiet,
+    /// Everybody begins to leave for good.
+    Ending,
     /// A rule that a client can check by itself was broken.
     Broken {
         rule: &'static str,
@@ -187,6 +200,8 @@ pub enum Purpose {
     Will,
     /// In a quiet world, to see whether all shards agree on who gets it.
     Probe,
+    /// Clears what is retained, at the end.
+    Cleaning,
 }
 
 /// One published message.
@@ -218,6 +233,8 @@ pub struct History {
     pub connections: Vec<Connection>,
     pub messages: Vec<Message>,
     pub clients: Vec<Identity>,
+    /// The client that asked for all retained messages.
+    pub reader: Option<ClientIx>,
 }
 
 impl History {

@@ -31,8 +31,8 @@ pub struct Session {
     pub sockets: Vec<SocketIx>,
     /// By filter, in order.
     pub changes: BTreeMap<String, Vec<Change>>,
-    /// The last one of its client.
-    pub last: bool,
+    /// It lived when the world had become quiet.
+    pub alive: bool,
 }
 
 /// What the options of a filter were during a stretch of the history.
@@ -107,6 +107,13 @@ impl<'a> Model<'a> {
             Event::Processed { sent, socket, certain } => self.processed(seq, *sent, *socket, *certain),
             Event::Received { socket, packet } => self.received(seq, *socket, packet),
             Event::Ended { socket, end: crate::history::End::Shard, .. } => self.ended(*socket),
+            Event::Quiet => {
+                for client in 0..self.history.clients.len() {
+                    if let Some(last) = self.sessions.iter_mut().rfind(|session| session.client == client) {
+                        last.alive = true;
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -117,11 +124,8 @@ impl<'a> Model<'a> {
         let known = self.sessions.iter().rposition(|session| session.client == client);
         let session = match known {
             Some(known) if self.history.resumes(socket) => known,
-            known => {
-                if let Some(known) = known {
-                    self.sessions[known].last = false;
-                }
-                self.sessions.push(Session { client, sockets: Vec::new(), changes: BTreeMap::new(), last: true });
+            _ => {
+                self.sessions.push(Session { client, sockets: Vec::new(), changes: BTreeMap::new(), alive: false });
                 self.sessions.len() - 1
             }
         };
@@ -201,12 +205,22 @@ impl<'a> Model<'a> {
 impl Session {
     /// The filters that were or may have been subscribed between two events and match a topic, with their group if they are shared.
     pub fn matching<'a>(&'a self, topic: &'a str, from: Seq, to: Seq) -> impl Iterator<Item = (Option<&'a str>, Coverage<'a>)> + 'a {
-        self.changes.iter().filter_map(move |(filter, changes)| {
-            let (group, filter) = topics::split_shared(filter);
+        self.matching_named(topic, from, to).map(|(_, matching)| matching)
+    }
+
+    /// The same with the text of the subscription.
+    pub fn matching_named<'a>(
+        &'a self,
+        topic: &'a str,
+        from: Seq,
+        to: Seq,
+    ) -> impl Iterator<Item = (&'a str, (Option<&'a str>, Coverage<'a>))> + 'a {
+        self.changes.iter().filter_map(move |(text, changes)| {
+            let (group, filter) = topics::split_shared(text);
             if !topics::matches(filter, topic) {
                 return None;
             }
-            coverage(changes, from, to).map(|coverage| (group, coverage))
+            coverage(changes, from, to).map(|coverage| (text.as_str(), (group, coverage)))
         })
     }
 }

@@ -9,7 +9,7 @@ use ringmq::mqtt::Version;
 use crate::client::Client;
 use crate::history::{Event, History, Identity};
 use crate::host::{Host, Surroundings};
-use crate::network::{ClientEnd, Network};
+use crate::network::Network;
 use crate::rng::Rng;
 use crate::settings::Settings;
 
@@ -26,6 +26,10 @@ pub struct World {
     pub rng: Rng,
     pub hosts: Vec<Host>,
     pub clients: Vec<Client>,
+    /// Clients do nothing any more.
+    pub over: bool,
+    /// `$SYS` is published.
+    pub sys: bool,
     last_turn: Vec<u64>,
 }
 
@@ -44,7 +48,8 @@ impl World {
         let hosts = (0..settings.shards).map(|shard| Host::new(ShardId(shard), &settings, history.now)).collect();
         let network = Network::new(settings.shards, settings.ring_capacity);
         let last_turn = vec![history.now; usize::from(settings.shards)];
-        World { settings, history, network, rng, hosts, clients, last_turn }
+        let sys = settings.sys_interval_s > 0;
+        World { settings, history, network, rng, hosts, clients, over: false, sys, last_turn }
     }
 
     /// The whole life of the world.
@@ -58,7 +63,12 @@ impl World {
         self.history.push(Event::Calm);
         self.settings.socket_bytes = 1_000_000;
         self.settings.step_ms = self.settings.step_ms.max(20);
-        self.settle();
+        if self.settle("everybody finishes") {
+            self.history.push(Event::Quiet);
+            self.probe();
+            self.read_retained();
+            self.end();
+        }
     }
 
     /// Nobody runs for seconds, as when a machine is suspended.
@@ -71,9 +81,9 @@ impl World {
     /// A moment passes: every client acts, most shards run.
     pub fn step(&mut self, chaos: bool) {
         self.history.now += self.rng.below(self.settings.step_ms + 1);
-        let World { settings, history, network, rng, hosts, clients, last_turn } = self;
+        let World { settings, history, network, rng, hosts, clients, over, last_turn, .. } = self;
         let mut around = Surroundings { network, history, rng, settings };
-        for client in around.rng.order(clients.len()) {
+        for client in around.rng.order(if *over { 0 } else { clients.len() }) {
             clients[client].act(chaos, &mut around);
         }
         for shard in around.rng.order(hosts.len()) {
@@ -84,20 +94,20 @@ impl World {
         }
     }
 
-    /// Runs until nothing is under way any more.
-    pub fn settle(&mut self) {
+    /// Runs until nothing is under way any more; false if that takes too long.
+    pub fn settle(&mut self, doing: &str) -> bool {
         let mut quiet = 0;
         for _ in 0..CALM_STEPS {
             self.step(false);
             quiet = if self.is_quiet() { quiet + 1 } else { 0 };
             // Some steps more: every shard must have had its turn.
             if quiet > 20 {
-                self.history.push(Event::Quiet);
-                return;
+                return true;
             }
         }
-        let what = self.what_is_open();
+        let what = format!("{doing}: {}", self.what_is_open());
         self.history.push(Event::Broken { rule: "comes to rest", what });
+        false
     }
 
     fn is_quiet(&self) -> bool {
@@ -123,14 +133,5 @@ impl World {
             };
         }
         text
-    }
-
-    /// Everybody leaves at once.
-    pub fn leave_all(&mut self) {
-        let World { settings, history, network, rng, clients, .. } = self;
-        let mut around = Surroundings { network, history, rng, settings };
-        for client in clients {
-            client.leave(ClientEnd::Eof, &mut around);
-        }
     }
 }

@@ -38,6 +38,12 @@ impl Cursor {
         Cursor { filter: filter.into(), from: String::new(), done: false }
     }
 
+    /// A reader of all topics, also those that begin with `$`.
+    pub fn everything() -> Cursor {
+        // No filter says so: the empty one, which is none, stands for it.
+        Cursor::new("")
+    }
+
     /// The filter that is read.
     pub fn filter(&self) -> &str {
         &self.filter
@@ -91,6 +97,9 @@ fn range<'a>(order: &'a BTreeSet<Topic>, from: &str) -> Range<'a, Topic> {
 
 /// Whether `topic` matches, and where the next one that may match is to be looked for; a leap's target is put into `from`.
 fn judge(filter: &str, topic: &str, from: &mut String) -> (bool, Next) {
+    if filter.is_empty() {
+        return (true, Next::Following);
+    }
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return (false, leap(from, &["%"]));
     }

@@ -105,6 +105,8 @@ fn after_protocol(version: Version, mut reader: Reader<'_>) -> Result<Connect<'_
     let will = flags.will.map(|(qos, retain)| will(version, qos, retain, &mut reader)).transpose()?;
     // In 3.1 the remaining length takes precedence over the flags: either field may be missing at the end.
     let present = |flag: bool, reader: &Reader<'_>| flag && !(version == Version::V31 && reader.is_empty());
+    // [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-12] of 5.0;
+    // [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.2-20] [MQTT-3.1.2-21] [MQTT-3.1.3-11] of 3.1.1
     let user_name = if present(flags.user_name, &reader) { Some(reader.string()?) } else { None };
     let password = if present(flags.password, &reader) { Some(reader.binary()?) } else { None };
     reader.finish()?;

@@ -6,7 +6,7 @@ use super::super::types::PacketType;
 use super::super::wire::{put_binary, put_string, put_u16, put_var_int, with_length};
 
 impl Properties<'_> {
-    /// Appends the block for a packet of type `kind`, length included; what such a packet may not carry is left out.
+    /// Appends the block for a packet of type `kind`, length included, also where it is 0 [MQTT-2.2.2-1]; what such a packet may not carry is left out.
     pub fn encode(&self, kind: PacketType, out: &mut Vec<u8>) {
         self.encode_allowed(property::allowed(kind), out);
     }
@@ -16,7 +16,7 @@ impl Properties<'_> {
         self.encode_allowed(property::WILL, out);
     }
 
-    /// Appends, without a length, what a message carries on to its subscribers: for a will, which comes in as properties of CONNECT.
+    /// Appends, without a length, what a message carries on to its subscribers: for a will, which comes in as properties of CONNECT [MQTT-3.1.3-10].
     pub fn encode_forward(&self, out: &mut Vec<u8>) {
         Properties { message_expiry: None, subscription_id: None, topic_alias: None, ..*self }.encode_block(property::PUBLISH, out);
     }

@@ -110,6 +110,7 @@ fn the_length_of_the_block_must_be_right() {
     assert_malformed(V5, 0x40, b"\0\x01\0\x84\0\x1f\0\x01x"); // in two bytes [MQTT-1.5.5-1]
 }
 
+/// [MQTT-1.5.7-1]
 #[test]
 fn every_string_must_be_well_formed() {
     for text in ILL_FORMED {

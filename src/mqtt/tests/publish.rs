@@ -129,6 +129,7 @@ fn a_property_of_another_packet_is_malformed() {
     }
 }
 
+/// [MQTT-3.3.2-13] [MQTT-3.3.2-19]
 #[test]
 fn every_string_property_must_be_well_formed() {
     for text in ILL_FORMED {

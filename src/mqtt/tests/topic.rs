@@ -76,7 +76,7 @@ fn wildcards_fill_their_level_and_hash_is_last() {
     assert!(!TopicFilter::new("a/b").expect("valid").is_wildcard());
 }
 
-/// [MQTT-3.3.2-2] [MQTT-4.7.0-1]
+/// [MQTT-3.3.2-2] [MQTT-4.7.1-1] of 3.1.1, [MQTT-4.7.0-1] of 5.0
 #[test]
 fn a_topic_name_has_no_wildcard() {
     for topic in ["#", "+", "a/+", "a+b", "a/b#"] {

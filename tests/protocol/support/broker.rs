@@ -27,7 +27,7 @@ impl Io {
     }
 
     /// Whether this kernel offers it; says so on the terminal where it does not.
-    fn is_available(self) -> bool {
+    pub fn is_available(self) -> bool {
         static SAID: Once = Once::new();
         match (self, ringmq::server::driver::probe()) {
             (Io::Uring, Err(why)) => {
@@ -85,6 +85,11 @@ impl Broker {
         let mut client = self.open();
         client.connect(connect);
         client
+    }
+
+    /// Waits until more than a second has passed on the broker's clock: until it misses a client that promised to be heard of each second.
+    pub fn let_a_second_pass(&self) {
+        self.connect(&Connect::new(super::V311, &self.client_id("clock", 0)).keep_alive(1)).drain_to_close();
     }
 
     /// The places of two clients: on one shard, and where there are two, on both.

@@ -106,6 +106,21 @@ impl Client {
         self.packet_or_close().expect("a packet, but the connection was closed")
     }
 
+    /// This packet comes, next or behind others; those are not read by this.
+    #[track_caller]
+    fn expect_behind(&mut self, packet: &[u8]) {
+        let mut before = Vec::new();
+        loop {
+            let next = self.packet();
+            if next == packet {
+                break;
+            }
+            before.extend(next);
+        }
+        before.append(&mut self.unread);
+        self.unread = before;
+    }
+
     /// The next packet, which is a PUBLISH.
     #[track_caller]
     pub fn publish(&mut self) -> Publish {
@@ -122,7 +137,7 @@ impl Client {
             1 => self.send(&packets::puback(publish.id)),
             _ => {
                 self.send(&packets::pubrec(publish.id));
-                self.expect(&packets::pubrel(publish.id));
+                self.expect_behind(&packets::pubrel(publish.id));
                 self.send(&packets::pubcomp(publish.id));
             }
         }

@@ -230,7 +230,7 @@ fn count(
 fn must_have(model: &Model<'_>, session: &Session, index: MessageIx) -> bool {
     let message = &model.history.messages[index];
     let Some(acked) = model.acknowledged_at(index) else { return false };
-    if !session.last || message.payload.is_empty() || may_be_lost(model, session, message) {
+    if !session.alive || message.payload.is_empty() || may_be_lost(model, session, message) {
         return false;
     }
     let Some((from, _)) = model.routed(index, acked) else { return false };
@@ -266,7 +266,7 @@ fn shared_is_lost(model: &Model<'_>, group: &str, index: MessageIx, from: Seq, a
     for (at, session) in model.sessions.iter().enumerate() {
         let Some(changes) = session.changes.get(group) else { continue };
         // A member that comes or goes meanwhile may take the message along.
-        let stays = session.last
+        let stays = session.alive
             && changes.first().and_then(|change| change.acked).is_some_and(|seq| seq <= from)
             && changes.iter().all(|change| change.entry.as_ref().is_some_and(|entry| entry.options.qos != QoS::AtMostOnce));
         let came_later = changes.first().is_some_and(|change| change.from > acked);

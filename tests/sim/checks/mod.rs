@@ -1,10 +1,18 @@
 //! The judges of a world. Each looks at the recorded history alone, and can fail.
 
+mod accounting;
 mod acks;
 mod delivery;
+mod expiry;
+mod identifiers;
 mod order;
+mod replicas;
+mod retained;
+mod sessions;
+mod timers;
 
 use crate::history::Event;
+use crate::lives::Lives;
 use crate::model::Model;
 use crate::world::World;
 
@@ -31,5 +39,13 @@ pub fn all(world: &World) -> Vec<Violation> {
     delivery::check(world, &model, &mut violations);
     order::check(&model, &mut violations);
     acks::check(&model, &mut violations);
+    identifiers::check(&model, &mut violations);
+    expiry::check(&model, &mut violations);
+    replicas::check(&model, &mut violations);
+    let lives = Lives::new(&world.history);
+    sessions::check(&model, &lives, &mut violations);
+    timers::check(world, &model, &lives, &mut violations);
+    retained::check(&model, &mut violations);
+    accounting::check(&model, &mut violations);
     violations
 }

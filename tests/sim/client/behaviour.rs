@@ -3,7 +3,7 @@
 use ringmq::mqtt::{Properties, QoS, ReasonCode, RetainHandling, SubscribeOptions, UserProperties};
 
 use super::Client;
-use super::outbound::ConnectWish;
+pub use super::outbound::ConnectWish;
 use crate::history::{Entry, Message, MessageIx, Purpose, WillPlan};
 use crate::host::Surroundings;
 use crate::network::ClientEnd;

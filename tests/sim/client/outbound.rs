@@ -209,6 +209,7 @@ impl Client {
         let (reason, expiry_s) = if self.version == Version::V5 { (reason, expiry_s) } else { (ReasonCode::SUCCESS, None) };
         let mut bytes = Vec::new();
         encode::disconnect(&mut bytes, self.version, reason, &Properties { session_expiry: expiry_s, ..Properties::default() });
+        let expiry_s = expiry_s.map(|asked| asked.min(around.settings.limits.max_session_expiry_s));
         self.send(Sent::Disconnect { reason: reason.0, expiry_s }, bytes, around);
         if let Some(link) = &mut self.link {
             link.leaving = true;

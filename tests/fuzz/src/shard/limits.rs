@@ -38,7 +38,7 @@ pub fn choose(input: &mut Input<'_>) -> Limits {
         max_retained_messages: input.choose(&[1_000, 0, 2]),
         max_retained_bytes: input.choose(&[100_000, 0, 1_000]),
         max_connections: input.choose(&[1_000, 1, 3]),
-        memory_budget_bytes: input.choose(&[1 << 30, 1 << 20]),
+        memory_budget_bytes: input.choose(&[1 << 30, 1 << 20, 200_000, 10_000]),
         max_publish_per_second: input.choose(&[0, 1, 100]),
         max_publish_bytes_per_second: input.choose(&[0, 100, 10_000]),
     }

@@ -2,8 +2,9 @@
 //! take what they are sent, batches that come late or not at once, jumps of time, new limits at any moment.
 //!
 //! Nothing panics; nothing grows beyond its limit; what a client is sent keeps to the standard; each connection that the shard wants closed is named
-//! once; and when all clients have gone and time has passed, nothing is left of them.
+//! once; what can be delivered is; and when all clients have gone and time has passed, nothing is left of them.
 
+mod admission;
 mod client;
 mod limits;
 mod packets;
@@ -29,6 +30,8 @@ pub fn run(data: &[u8]) {
             world.step(&mut input);
             world.check();
         }
+        world.everything_arrives();
+        world.check();
         world.everyone_leaves();
         world.check();
         world.time_passes();

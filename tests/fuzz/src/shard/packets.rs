@@ -1,14 +1,17 @@
 //! What the clients of the `shard` target say: packets of few clients about few topics, so that they meet; and noise.
 
 use super::super::input::Input;
-use super::client::Client;
+use super::admission::METHODS;
+use super::client::{Client, VERSIONS};
 use ringmq::mqtt::{
     Connect, PacketType, Properties, PublishOut, QoS, ReasonCode, RetainHandling, SubscribeEntry, SubscribeOptions, Version, Will, encode,
 };
 
 /// Client identifiers: enough for both shards to be the home of some; the empty one is assigned.
 const CLIENT_IDS: [&str; 8] = ["a", "b", "c", "d", "e", "", "f", "a client identifier of more than 23 bytes"];
-/// Levels of a topic or filter at most.
+/// What most clients speak of, and what they ask for; now and then it is another topic or filter of up to this many levels.
+const TOPICS: [&str; 6] = ["a", "a/b", "b", "a/b/c", "$s/a", "b/"];
+const FILTERS: [&str; 10] = ["#", "a", "a/b", "+", "a/#", "a/+", "b", "+/b/#", "$s/#", "b/"];
 const LEVELS: usize = 3;
 /// Seconds of expiry intervals and delays.
 const SECONDS: [u32; 5] = [0, 1, 10, 100_000, u32::MAX];
@@ -25,7 +28,7 @@ pub fn say(input: &mut Input<'_>, client: &mut Client) {
         client.honest = false;
         mutate(input, &mut bytes);
     }
-    let times = if input.one_in(16) { 1 + input.below(400) } else { 1 };
+    let times = if input.one_in(16) { 1 + input.below(100) } else { 1 };
     for _ in 0..times {
         client.unread.extend(&bytes);
     }
@@ -48,8 +51,8 @@ fn mutate(input: &mut Input<'_>, bytes: &mut Vec<u8>) {
 }
 
 fn connect(input: &mut Input<'_>, client: &mut Client, out: &mut Vec<u8>) {
-    let version = input.version();
-    let (topic, payload) = (input.topic(LEVELS), input.bytes(20));
+    let version = input.choose(&VERSIONS);
+    let (topic, payload) = (topic(input), input.bytes(20));
     let will_properties = Properties {
         will_delay: input.option(|input| input.choose(&SECONDS)),
         message_expiry: input.option(|input| input.choose(&SECONDS)),
@@ -59,11 +62,10 @@ fn connect(input: &mut Input<'_>, client: &mut Client, out: &mut Vec<u8>) {
     let properties = Properties {
         session_expiry: input.option(|input| input.choose(&SECONDS)),
         receive_maximum: input.option(|input| input.choose(&[1, 2, 10, u16::MAX])),
-        maximum_packet_size: input.option(|input| input.choose(&[64, 100, 2_000])),
+        maximum_packet_size: input.option(|input| input.choose(&[64, 5, 30, 2_000])),
         topic_alias_maximum: input.option(|input| input.choose(&[1, 10])),
         request_problem: input.option(Input::flag),
-        auth_method: input.one_in(20).then_some("method"),
-        ..Properties::default()
+        ..authentication(input, 8)
     };
     let will = Will { topic: &topic, payload, qos: input.qos(), retain: input.flag(), properties: will_properties };
     let packet = Connect {
@@ -108,13 +110,25 @@ fn later(input: &mut Input<'_>, client: &mut Client, out: &mut Vec<u8>) {
             encode::disconnect(out, version, reason, &Properties { session_expiry, ..none });
         }
         13 => match input.below(4) {
-            0 => connect(input, &mut Client::new(client.shard, client.id), out),
-            1 => encode::auth(out, ReasonCode::REAUTHENTICATE, &Properties { auth_method: Some("method"), ..none }),
+            0 if client.greeted => connect(input, &mut Client::new(client.shard, client.id), out),
+            0 => connect(input, client, out),
+            1 => {
+                let reason = input.choose(&[ReasonCode::REAUTHENTICATE, ReasonCode::CONTINUE_AUTHENTICATION]);
+                encode::auth(out, reason, &authentication(input, 1));
+            }
             2 => encode::pingresp(out),
             _ => encode::suback(out, version, 1, &[0], &none),
         },
         _ => encode::pingreq(out),
     }
+}
+
+/// An authentication method once in so many times, and what a client might say to it.
+fn authentication(input: &mut Input<'_>, one_in: u8) -> Properties<'static> {
+    let said: [&[u8]; 7] = [&[2], &[0], &[1], &[2, 3, 4], b"n,,n=user,r=abc", b"c=biws,r=abc,p=AAAA", b"y,a=x,n=user,r=abc"];
+    let auth_method = input.one_in(one_in).then(|| input.choose(&METHODS));
+    let auth_data = auth_method.and_then(|_| input.option(|input| input.choose(&said)));
+    Properties { auth_method, auth_data, ..Properties::default() }
 }
 
 /// Few, so that some are used twice.
@@ -123,7 +137,7 @@ fn packet_id(input: &mut Input<'_>) -> u16 {
 }
 
 fn publish(input: &mut Input<'_>, version: Version, out: &mut Vec<u8>) {
-    let topic = input.topic(LEVELS);
+    let topic = topic(input);
     let payload = input.bytes(30).repeat(if input.one_in(6) { 100 } else { 1 });
     let mut forward = Vec::new();
     if version.is_v5() && input.one_in(3) {
@@ -146,11 +160,15 @@ fn publish(input: &mut Input<'_>, version: Version, out: &mut Vec<u8>) {
     encode::publish(out, version, &packet);
 }
 
+fn topic(input: &mut Input<'_>) -> String {
+    if input.one_in(6) { input.topic(LEVELS) } else { input.choose(&TOPICS).into() }
+}
+
 fn filter(input: &mut Input<'_>) -> String {
-    let filter = input.filter(LEVELS);
-    match input.below(8) {
-        0 | 1 => format!("$share/g/{filter}"),
-        2 => format!("$share/h/{filter}"),
+    let filter = if input.one_in(6) { input.filter(LEVELS) } else { input.choose(&FILTERS).into() };
+    match input.below(12) {
+        1 | 2 => format!("$share/g/{filter}"),
+        4 => format!("$share/h/{filter}"),
         // Not a filter at all.
         3 => input.choose(&["a#", "#/a", "+a", "$share/", "$share/g", "$share//a", "$share/+/a", "$share/g/"]).into(),
         _ => filter,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::input::Input;
+use super::admission;
 use super::client::{Client, Phase};
 use super::limits::{self, Ceiling};
 use super::packets;
@@ -17,8 +18,7 @@ const MAX_UNREAD: usize = 128 * 1024;
 /// Jumps of time, ms: within a tick of the timer wheel, over one, and over its levels.
 const JUMPS: [u64; 10] = [0, 1, 63, 64, 500, 1_000, 1_500, 11_000, 100_000, 100_000_000];
 /// Rounds in which shards must have told one another all that they have to tell, and timers that must be enough for the end.
-const ROUNDS: usize = 1_000;
-const ORIGIN: Origin = Origin { listener: 0, peer: None };
+const ROUNDS: usize = 2_000;
 
 pub struct World {
     shards: Vec<Shard>,
@@ -38,43 +38,46 @@ impl World {
             let sys_interval_s = 0;
             Shard::new(ShardConfig { id: ShardId(id), shards: count as u16, limits: Arc::clone(&limits), sys_interval_s, seed: 7 }, 0)
         };
-        World {
+        let mut world = World {
             shards: (0..count as u16).map(shard).collect(),
             now: 0,
             clients: Vec::new(),
             rings: (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect(),
             ceiling: Ceiling::new(&limits),
             commands: Vec::new(),
-        }
+        };
+        world.set_admission(input);
+        world
+    }
+
+    fn set_admission(&mut self, input: &mut Input<'_>) {
+        let admission = Arc::new(admission::choose(input));
+        self.shards.iter_mut().for_each(|shard| shard.set_admission(Arc::clone(&admission)));
     }
 
     pub fn step(&mut self, input: &mut Input<'_>) {
-        let (what, shard) = (input.below(20), input.below(self.shards.len()));
+        let (what, shard) = (input.below(24), input.below(self.shards.len()));
         match what {
-            0 | 1 => self.open(shard),
-            2..7 => self.with_client(input, |world, input, at| {
-                let client = &mut world.clients[at];
-                if client.unread.len() < MAX_UNREAD && !client.ended {
-                    packets::say(input, client);
-                }
-            }),
-            7 => self.with_client(input, |world, input, at| {
+            0..2 => self.open(shard, input),
+            2..9 => self.with_client(input, World::say),
+            9 => self.with_client(input, |world, input, at| {
                 let count = input.choose(&[1, 2, 7, 100, 4_096]);
                 world.read(at, count, input.one_in(20));
             }),
-            8 => self.outputs(shard),
-            9 => self.with_client(input, |world, input, at| world.take_output(at, input.one_in(16))),
-            10 => self.with_client(input, |world, input, at| {
+            10 => self.outputs(shard),
+            11 => self.with_client(input, |world, input, at| world.take_output(at, input.one_in(16))),
+            12 => self.with_client(input, |world, input, at| {
                 let count = 1 + input.below(8);
                 (0..count).for_each(|_| world.clients[at].acknowledge(input.one_in(8)));
             }),
-            11 => self.with_client(input, |world, input, at| world.end(at, input.flag())),
-            12 => self.carry_out_commands(shard),
-            13 => self.with_client(input, |world, input, at| world.go_on(at, input.flag())),
-            14 => self.tick(shard, input.choose(&JUMPS)),
-            15 => self.take_batches(shard, input.one_in(4)),
-            16 => self.deliver_batch(shard),
-            17 => self.rare(shard, input),
+            13 => self.with_client(input, |world, input, at| world.end(at, input.flag())),
+            14 => self.carry_out_commands(shard),
+            15 => self.with_client(input, |world, input, at| world.go_on(at, input.flag())),
+            16 => self.tick(shard, input.choose(&JUMPS)),
+            17 => self.take_batches(shard, input.one_in(4)),
+            18 => self.deliver_batch(shard),
+            19 => self.rare(shard, input),
+            20 => self.clients.iter_mut().for_each(|client| client.acknowledge(false)),
             _ => self.turn(),
         }
     }
@@ -88,13 +91,25 @@ impl World {
         }
     }
 
-    fn open(&mut self, shard: usize) {
-        if self.clients.iter().filter(|client| client.phase != Phase::Closed).count() < MAX_CLIENTS
-            && let Some(id) = self.shards[shard].open(self.now, ORIGIN)
+    /// A new connection, nearly always with CONNECT on its way at once.
+    fn open(&mut self, shard: usize, input: &mut Input<'_>) {
+        self.clients.retain(|client| client.phase != Phase::Closed || client.in_driver.is_some());
+        let listener = if input.one_in(3) { input.below(admission::LISTENERS.into()) as u16 } else { 0 };
+        if self.clients.len() < MAX_CLIENTS
+            && let Some(id) = self.shards[shard].open(self.now, Origin { listener, peer: None })
         {
             self.clients.push(Client::new(shard, id));
+            if !input.one_in(8) {
+                self.say(input, self.clients.len() - 1);
+            }
         }
-        self.clients.retain(|client| client.phase != Phase::Closed || client.in_driver.is_some());
+    }
+
+    fn say(&mut self, input: &mut Input<'_>, at: usize) {
+        let client = &mut self.clients[at];
+        if client.unread.len() < MAX_UNREAD && !client.ended {
+            packets::say(input, client);
+        }
     }
 
     /// Does something with one of the clients.
@@ -129,7 +144,8 @@ impl World {
     fn take_output(&mut self, at: usize, fails: bool) {
         let client = &mut self.clients[at];
         let Some(batch) = client.in_driver.take() else { return };
-        if !fails && client.phase != Phase::Closed {
+        client.broken |= fails;
+        if !client.broken && client.phase != Phase::Closed {
             client.arrive(&batch);
         }
         let (shard, id, phase) = (client.shard, client.id, client.phase);
@@ -143,6 +159,7 @@ impl World {
         let client = &mut self.clients[at];
         if !client.ended && client.phase != Phase::Closed {
             client.ended = true;
+            client.broken |= broken;
             let cause = if broken { CloseCause::SocketError } else { CloseCause::ClientClosed };
             self.shards[client.shard].ended(self.now, client.id, cause);
         }
@@ -224,7 +241,7 @@ impl World {
     }
 
     fn rare(&mut self, shard: usize, input: &mut Input<'_>) {
-        match input.below(6) {
+        match input.below(7) {
             0 => self.shards[shard].shut_down(self.now),
             1 => self.shards[shard].set_sys_interval(input.below(3) as u32),
             // What the server does after a panic.
@@ -241,6 +258,7 @@ impl World {
                     client.phase = Phase::Closed;
                 }
             }),
+            4 => self.set_admission(input),
             _ => {
                 let limits = Arc::new(limits::choose(input));
                 self.ceiling.raise(&limits);
@@ -265,6 +283,43 @@ impl World {
             self.take_output(at, false);
             self.go_on(at, false);
         }
+    }
+
+    /// Everyone reads and answers everything until there is nothing more to say. Then no message waits for a client that could have it.
+    pub fn everything_arrives(&mut self) {
+        let quiet = (0..ROUNDS).any(|_| {
+            let before = self.progress();
+            for client in &mut self.clients {
+                (0..client.to_answer.len()).for_each(|_| client.acknowledge(false));
+            }
+            self.turn();
+            !self.exchange() && before == self.progress() && !self.clients.iter().any(|client| self.is_owed(client))
+        });
+        assert!(quiet, "shards and clients come to rest");
+        // Nobody is waited for: not for who may never answer, nor for whose answers stand behind publishes that have to wait.
+        let fluent = self.clients.iter().all(|client| client.honest && !client.paused || client.phase == Phase::Closed);
+        for shard in &self.shards {
+            let (held, gauges) = (shard.holdings(), shard.snapshot().gauges);
+            assert_eq!((held.waiting_subacks, held.unsent_bytes), (0, 0));
+            if fluent && self.shards.iter().all(|shard| shard.snapshot().gauges.sessions_offline == 0) {
+                assert_eq!((held.fetches, held.cursors, held.tickets), (0, 0, 0));
+                assert_eq!((gauges.inflight_messages, gauges.queued_messages), (0, 0));
+            }
+        }
+    }
+
+    /// Whether there is output for an open connection.
+    fn is_owed(&self, client: &Client) -> bool {
+        client.phase != Phase::Closed && (client.in_driver.is_some() || self.shards[client.shard].has_output(client.id))
+    }
+
+    /// Changes whenever something has moved.
+    fn progress(&self) -> Vec<u64> {
+        let counted = self.shards.iter().map(Shard::snapshot).map(|snapshot| {
+            let counters = snapshot.counters;
+            [counters.bytes_received, counters.bytes_sent, counters.peer_messages_received, counters.connections_closed.iter().sum()]
+        });
+        counted.flatten().chain([self.clients.iter().map(|client| client.unread.len() as u64).sum()]).collect()
     }
 
     /// Every connection ends; the shard names each of them once, if it has not before.
