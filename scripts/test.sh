@@ -17,6 +17,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
+# Commands take the whole workspace or the core alone: what is in between would build the dependencies once more, with other features.
 STAGES=(format clippy core deny clients loom benches tests)
 target=${CARGO_TARGET_DIR:-$PWD/target}
 mkdir -p "$target"
@@ -69,7 +70,7 @@ stage_deny() {
 
 stage_clients() {
     command -v python3 >/dev/null || { skip clients 'install Python 3.9 or newer'; return; }
-    run cargo build
+    run cargo build --workspace
     run timeout --signal=INT 600 python3 tests/clients/run.py --ringmq "$target/debug/ringmq" --base "$target/clients" | tee "$log"
     while IFS= read -r line; do
         skipped+=("clients: ${line#NOT TESTED: }")
@@ -82,11 +83,12 @@ stage_loom() {
 
 stage_benches() {
     # Without `--bench`, criterion runs each once and measures nothing.
-    run timeout 600 cargo test --bench '*'
+    run timeout 600 cargo test --workspace --bench '*'
 }
 
 stage_tests() {
-    run timeout 900 cargo test --workspace 2>&1 | tee "$log"
+    run cargo test --workspace --no-run
+    run timeout 600 cargo test --workspace 2>&1 | tee "$log"
 }
 
 # What cargo said, in one line for each test program.

@@ -154,13 +154,14 @@ fn groups(runs: &[Run]) -> Vec<(&str, Group<'_>)> {
 }
 
 fn median(runs: &[&Run], field: fn(&Run) -> f64) -> f64 {
-    spread(&runs.iter().map(|run| field(run)).collect::<Vec<f64>>()).0
+    spread(&runs.iter().map(|run| field(run)).filter(|value| value.is_finite()).collect::<Vec<f64>>()).0
 }
 
 /// CPU as a multiple of the yardstick's of the same round.
 fn ratio(runs: &[&Run], group: &Group<'_>, yardstick: &str) -> String {
     let of_round = |round| group.iter().find(|(broker, _)| *broker == yardstick)?.1.iter().find(|run| run.round == round);
     let ratios: Vec<f64> = runs.iter().filter_map(|run| Some(run.cpu_us / of_round(run.round)?.cpu_us)).collect();
+    let ratios: Vec<f64> = ratios.into_iter().filter(|ratio| ratio.is_finite()).collect();
     let (median, low, high) = spread(&ratios);
     format!("{median:6.2} [{low:.2}-{high:.2}]")
 }

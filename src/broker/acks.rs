@@ -18,8 +18,8 @@ pub type TicketId = u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerTo {
     /// The client that published: its connection and the number of the answer there; its session (index, generation) to forget a refused QoS 2
-    /// identifier even when the connection is gone.
-    Client { conn: ConnId, number: u64, session: u32, session_generation: u32, packet_id: u16, qos: QoS },
+    /// identifier even when the connection is gone, and what tells the message from another one with the same identifier.
+    Client { conn: ConnId, number: u64, session: u32, session_generation: u32, packet_id: u16, qos: QoS, message: u32 },
     /// The shard where the publish came in, and its ticket there.
     Peer { shard: ShardId, ticket: TicketId },
     /// Nobody waits: a will.

@@ -48,6 +48,10 @@ impl Paused {
     }
 }
 
+/// Topics by alias, from 1 on; few clients set any, so that a connection only has a place for them once one does.
+#[derive(Debug, Default)]
+pub struct ClientAliases(pub Vec<Option<Rc<str>>>);
+
 /// A connection. The first fields are those that a delivery touches.
 #[derive(Debug)]
 pub struct Connection {
@@ -87,7 +91,7 @@ pub struct Connection {
     pub partial_accounted: u32,
     pub acks: Option<Box<PendingAcks>>,
     /// Topics by alias, as the client set them.
-    pub aliases: Vec<Option<Rc<str>>>,
+    pub aliases: Option<Box<ClientAliases>>,
     /// Aliases that we set towards the client, where it allows them.
     pub own_aliases: Option<Box<TopicAliases>>,
     pub origin: Option<Box<Origin>>,
@@ -129,7 +133,7 @@ impl Connection {
             partial: Vec::new(),
             partial_accounted: 0,
             acks: None,
-            aliases: Vec::new(),
+            aliases: None,
             own_aliases: None,
             origin: Some(Box::new(origin)),
             authentication: None,
@@ -149,6 +153,17 @@ impl Connection {
         if let Some(aliases) = &mut self.own_aliases {
             aliases.learn(topic, alias);
         }
+    }
+
+    /// Appends a packet, unless it is larger than the client accepts: then false [MQTT-3.1.2-24].
+    pub fn append(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let before = self.out.own().len();
+        encode(self.out.own());
+        let fits = self.out.own().len() - before <= self.max_packet_bytes as usize;
+        if !fits {
+            self.out.own().truncate(before);
+        }
+        fits
     }
 
     /// Bytes that the client has not taken yet.

@@ -42,6 +42,7 @@ impl Shard {
         conn.alias_sent(incoming.topic, alias);
         self.counters.packets_sent += 1;
         self.counters.publishes_sent[0] += 1;
+        self.account_copies(slot);
     }
 
     /// A retained message that was fetched for a session: it had its room when it was asked for, and is not lost to what came live meanwhile.
@@ -93,7 +94,11 @@ impl Shard {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         };
-        if outgoing.held() >= self.limits.max_queued_messages as usize {
+        // What is held takes memory as well as what is queued, and keeps to the same limits.
+        if memory_short
+            || outgoing.held() >= self.limits.max_queued_messages as usize
+            || outgoing.held_bytes() >= u64::from(self.limits.max_queued_bytes)
+        {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         }
@@ -133,6 +138,10 @@ impl Shard {
             return;
         }
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
+        if delivery.message.expires_at < now {
+            // [MQTT-3.3.2-5]
+            return self.counters.count_dropped(DropReason::Expired, 1);
+        }
         let alias = conn.alias_of(delivery.message.topic());
         let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes, alias };
         if !delivery.fits(to) {
@@ -157,18 +166,13 @@ impl Shard {
         while self.resend_next(index, slot) {}
         while self.may_start(index, slot) {
             let Some(delivery) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { break };
-            if delivery.message.expires_at <= self.now {
-                // [MQTT-3.3.2-5]
-                self.counters.count_dropped(DropReason::Expired, 1);
-                continue;
-            }
             self.start(index, slot, delivery);
         }
         self.take_held(index);
     }
 
-    /// Sends the next message again that the last connection left unfinished [MQTT-4.4.0-1], however old it is by now [MQTT-4.3.3-7]; false when there
-    /// is none or no room.
+    /// Sends the next message again that the last connection left unfinished [MQTT-4.4.0-1], however old it is by now [MQTT-4.3.3-7], also one of a shared
+    /// subscription [MQTT-4.8.2-4]; false when there is none or no room.
     fn resend_next(&mut self, index: u32, slot: u32) -> bool {
         let (now, allowed) = (self.now, self.allowed_unsent);
         let Some(conn) = self.output(slot) else { return false };
@@ -203,7 +207,7 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(index) else { return };
             let slot = session.connection;
             let outgoing = session.outgoing();
-            if outgoing.held() == 0 || outgoing.queued() >= self.limits.max_queued_messages as usize {
+            if outgoing.next_held().is_none_or(|next| !fits_into_queue(&self.limits, outgoing, next)) {
                 return;
             }
             let Some(Held { delivery, ticket }) = outgoing.take_held() else { return };
@@ -264,8 +268,12 @@ impl Shard {
 
 /// Whether a message may join the queue. Behind one that is held, none does: it would overtake it [MQTT-4.6.0-5].
 fn queue_has_room(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
-    outgoing.held() == 0
-        && outgoing.queued() < limits.max_queued_messages as usize
+    outgoing.held() == 0 && fits_into_queue(limits, outgoing, delivery)
+}
+
+/// Whether a queue with one more message keeps to its limits; an empty one takes a message of any size.
+fn fits_into_queue(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
+    outgoing.queued() < limits.max_queued_messages as usize
         && (outgoing.queued() == 0 || outgoing.queued_bytes() + u64::from(delivery.message.bytes()) <= u64::from(limits.max_queued_bytes))
 }
 

@@ -67,7 +67,7 @@ impl Shard {
         self.partial_bytes = self.partial_bytes.saturating_sub(u64::from(std::mem::take(&mut conn.partial_accounted)));
         conn.acks = None;
         // [MQTT-3.3.2-7]
-        conn.aliases = Vec::new();
+        conn.aliases = None;
         conn.authentication = None;
         let session = std::mem::replace(&mut conn.session, NONE);
         if let Some(timer) = conn.timer.take() {

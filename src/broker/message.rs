@@ -3,12 +3,14 @@
 //! [`Incoming`] points into received bytes and costs nothing. [`Message`] owns one buffer `topic | properties | payload`, shared by every session
 //! that must keep it; cloning one is a reference count. A [`Delivery`] is a message as one subscriber is to get it.
 
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
 
 use super::aliases::Alias;
 use super::outbox::{Chunk, OutBatch};
+use super::session::FixedHasher;
 use crate::mqtt::encode::{self, PublishOut};
 use crate::mqtt::{QoS, Version};
 
@@ -34,10 +36,19 @@ pub struct Incoming<'a> {
     pub expires_at: u64,
 }
 
+/// Bytes of the payload that [`Incoming::digest`] looks at.
+const DIGEST_BYTES: usize = 64;
+
 impl Incoming<'_> {
     /// Bytes that the message will hold in memory once it is owned.
     pub fn stored_bytes(&self) -> u64 {
         (self.topic.len() + self.forward.len() + self.payload.len()) as u64 + u64::from(OVERHEAD_BYTES)
+    }
+
+    /// Tells this message from others, most probably: out of its topic, the length and the beginning of its payload.
+    pub fn digest(&self) -> u32 {
+        let start = &self.payload[..self.payload.len().min(DIGEST_BYTES)];
+        FixedHasher::default().hash_one((self.topic, self.payload.len(), start)) as u32
     }
 
     /// Copies the message out of the received bytes, into a buffer of just its size: it may wait for long.

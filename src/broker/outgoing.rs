@@ -49,6 +49,7 @@ pub struct Outgoing {
     queue: VecDeque<Delivery>,
     queued_bytes: u64,
     held: VecDeque<Held>,
+    held_messages_bytes: u64,
     /// Bytes of all messages here, and the shard's sum that they are part of.
     bytes: u64,
     total: HeldBytes,
@@ -79,6 +80,7 @@ impl Outgoing {
             queue: VecDeque::new(),
             queued_bytes: 0,
             held: VecDeque::new(),
+            held_messages_bytes: 0,
             bytes: 0,
             total,
         }
@@ -108,6 +110,11 @@ impl Outgoing {
 
     pub fn queued_bytes(&self) -> u64 {
         self.queued_bytes
+    }
+
+    /// Bytes of the messages that are held.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_messages_bytes
     }
 
     pub fn held(&self) -> usize {
@@ -239,13 +246,20 @@ impl Outgoing {
     /// Lets a message wait outside the queue, with its publisher's acknowledgement.
     pub fn hold(&mut self, held: Held) {
         self.count_in(&held.delivery);
+        self.held_messages_bytes += u64::from(held.delivery.message.bytes());
         self.held.push_back(held);
+    }
+
+    /// The message that was held longest, where it is.
+    pub fn next_held(&self) -> Option<&Delivery> {
+        self.held.front().map(|held| &held.delivery)
     }
 
     /// The message that was held longest.
     pub fn take_held(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;
         self.count_out(&held.delivery);
+        self.held_messages_bytes -= u64::from(held.delivery.message.bytes());
         Some(held)
     }
 }

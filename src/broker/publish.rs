@@ -8,7 +8,7 @@ use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
 use super::route::{Publisher, Settled};
-use super::session::Received;
+use super::session::{Received, Refusal};
 use super::shard::Shard;
 use super::timers::TimerKey;
 use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
@@ -56,7 +56,7 @@ impl Shard {
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
         }
-        let aliases = &mut self.connections.get_mut(id)?.aliases;
+        let aliases = &mut self.connections.get_mut(id)?.aliases.get_or_insert_with(Box::default).0;
         let index = usize::from(alias) - 1;
         if publish.topic.is_empty() {
             let topic = aliases.get(index).cloned().flatten();
@@ -116,7 +116,8 @@ impl Shard {
     /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-3.3.4-1] [MQTT-4.3.2-2] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
     /// [MQTT-4.5.0-1]. At QoS 1 each PUBLISH is a new message, whatever its identifier and DUP [MQTT-4.3.2-5].
     fn publish_acknowledged(&mut self, id: ConnId, packet_id: u16, dup: bool, incoming: &Incoming<'_>) {
-        if incoming.qos == QoS::ExactlyOnce && self.repeat_pubrec(id, packet_id, dup) {
+        let message = if incoming.qos == QoS::ExactlyOnce { incoming.digest() } else { 0 };
+        if incoming.qos == QoS::ExactlyOnce && self.repeat_pubrec(id, packet_id, dup.then_some(message)) {
             return;
         }
         let Some(conn) = self.connections.get(id) else { return };
@@ -131,7 +132,7 @@ impl Shard {
         }
         let number =
             self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
-        let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos };
+        let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos, message };
         let mark = self.journal_mark();
         let settled = self.publish(incoming, Publisher { session, hold: !v5, answer });
         self.gate_since(id.slot, mark);
@@ -142,11 +143,11 @@ impl Shard {
     }
 
     /// A QoS 2 PUBLISH that was sent again: it gets its answer again and is not delivered again [MQTT-4.3.3-2] [MQTT-4.3.3-10]. False for a new one, as
-    /// every one is after a refusal [MQTT-4.3.3-9]; but one that says it is a repetition is refused once more.
-    fn repeat_pubrec(&mut self, id: ConnId, packet_id: u16, dup: bool) -> bool {
+    /// every one is after a refusal [MQTT-4.3.3-9]; but one that repeats it is refused once more. `repeated` is the message of one with DUP.
+    fn repeat_pubrec(&mut self, id: ConnId, packet_id: u16, repeated: Option<u32>) -> bool {
         let Some(conn) = self.connections.get_mut(id) else { return true };
         let Some(received) = self.sessions.get(conn.session).and_then(|session| session.received.as_ref()) else { return false };
-        let refusal = received.refusal(packet_id).filter(|_| dup);
+        let refusal = repeated.and_then(|message| received.refusal(packet_id, message));
         let code = match received.get(packet_id) {
             Some(Received::Pending(ticket)) => {
                 let acks = conn.acks.get_or_insert_with(Box::default);
@@ -206,13 +207,13 @@ impl Shard {
             AnswerTo::Peer { shard, ticket } => {
                 self.reply(shard, ticket, code);
             }
-            AnswerTo::Client { conn, number, session, session_generation, packet_id, qos } => {
+            AnswerTo::Client { conn, number, session, session_generation, packet_id, qos, message } => {
                 if qos == QoS::ExactlyOnce
                     && let Some(session) = self.sessions.get_same(session, session_generation)
                 {
                     if code.is_error() {
                         // 3.x cannot be told: there the message must be tried again.
-                        let repeat = session.version.is_v5().then_some(code);
+                        let repeat = session.version.is_v5().then_some(Refusal { code, message });
                         session.received().refuse(packet_id, repeat);
                     } else {
                         session.received().set(packet_id, Received::Held);

@@ -34,13 +34,21 @@ pub enum Received {
     Held,
 }
 
+/// The answer to a QoS 2 message that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ReasonCode,
+    /// The message: see [`Incoming::digest`](super::message::Incoming::digest).
+    pub message: u32,
+}
+
 /// The QoS 2 packet identifiers of what a client published.
 #[derive(Debug, Default)]
 pub struct ReceivedIds {
     open: HashMap<u16, Received, FixedHasher>,
-    /// Refused with this reason, which the client may not know yet: should it send the same PUBLISH again, it gets the same answer, because some sessions may
-    /// have taken the message before another one's queue was full. Overwritten when the identifier is used again.
-    refused: HashMap<u16, ReasonCode, FixedHasher>,
+    /// Refused, which the client may not know yet: should it send the same PUBLISH again, it gets the same answer, because some sessions may have taken the
+    /// message before another one's queue was full. Overwritten when the identifier is used again.
+    refused: HashMap<u16, Refusal, FixedHasher>,
 }
 
 impl ReceivedIds {
@@ -50,8 +58,8 @@ impl ReceivedIds {
     }
 
     /// The answer to a PUBLISH that was refused before.
-    pub fn refusal(&self, packet_id: u16) -> Option<ReasonCode> {
-        self.refused.get(&packet_id).copied()
+    pub fn refusal(&self, packet_id: u16, message: u32) -> Option<ReasonCode> {
+        self.refused.get(&packet_id).filter(|refusal| refusal.message == message).map(|refusal| refusal.code)
     }
 
     /// A new message, or one that has come further.
@@ -61,10 +69,10 @@ impl ReceivedIds {
     }
 
     /// The message was not taken. `repeat`: the answer is to be given again if it is asked for again.
-    pub fn refuse(&mut self, packet_id: u16, repeat: Option<ReasonCode>) {
+    pub fn refuse(&mut self, packet_id: u16, repeat: Option<Refusal>) {
         self.open.remove(&packet_id);
-        if let Some(code) = repeat {
-            self.refused.insert(packet_id, code);
+        if let Some(refusal) = repeat {
+            self.refused.insert(packet_id, refusal);
         }
     }
 

@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::message::Chunks;
 use super::outbox::OutBatch;
 use super::peer::{Batch, Peers};
+use super::retain::Sweep;
 use super::retained::{Cursor, Retained};
 use super::route::Scratch;
 use super::run::Run;
@@ -67,6 +68,7 @@ pub struct Shard {
     pub(super) interest: InterestState,
     pub(super) retained: Retained<super::message::Message>,
     pub(super) retained_bytes: u64,
+    pub(super) sweep: Sweep,
     /// Retained messages that other shards are reading, slice by slice.
     pub(super) cursors: HashMap<(ShardId, u64), Cursor, FixedHasher>,
     /// Connections of this shard by the fetches that are read for them.
@@ -104,6 +106,8 @@ pub struct Shard {
 /// Empty output batches kept for reuse, and the largest of them, bytes.
 const KEEP_BATCHES: usize = 1_024;
 const KEEP_BATCH_BYTES: usize = 16 * 1024;
+/// Copies for one connection are accounted for when they have grown by this much, or at the end of the turn.
+const ACCOUNT_STEP_BYTES: u32 = 64 * 1024;
 /// A shard that has more than this for one other shard does not read from its publishers until the other has taken some.
 const PEER_HIGH_WATER_BYTES: usize = 8 * 1024 * 1024;
 
@@ -127,6 +131,7 @@ impl Shard {
             interest: InterestState::new(config.shards),
             retained: Retained::new(config.seed),
             retained_bytes: 0,
+            sweep: Sweep::default(),
             cursors: HashMap::with_hasher(FixedHasher::default()),
             fetching: HashMap::with_hasher(FixedHasher::default()),
             last_fetch: 0,
@@ -293,7 +298,8 @@ impl Shard {
             let Some(conn) = self.connections.slot_mut(slot) else { continue };
             conn.dirty = false;
             let length = conn.out.len() as u32;
-            self.unsent += u64::from(length) - u64::from(conn.accounted);
+            // Less than was accounted where output was thrown away.
+            self.unsent = (self.unsent + u64::from(length)).saturating_sub(u64::from(conn.accounted));
             conn.accounted = length;
             if conn.in_driver > 0 || length == 0 {
                 continue;
@@ -360,11 +366,29 @@ impl Shard {
         }
     }
 
-    fn recompute_allowed(&mut self) {
+    /// Takes note of output that was copied for one connection without waiting for the end of the turn: a turn may bring enough for many connections to
+    /// use up the budget many times over.
+    #[inline]
+    pub(super) fn account_copies(&mut self, slot: u32) {
+        let Some(conn) = self.connections.slot_mut(slot) else { return };
+        let length = conn.out.len() as u32;
+        let grown = length.saturating_sub(conn.accounted);
+        if grown >= ACCOUNT_STEP_BYTES {
+            conn.accounted = length;
+            self.unsent += u64::from(grown);
+            self.allowed_unsent = self.allowed_now();
+        }
+    }
+
+    fn allowed_now(&self) -> u64 {
         let free = self.limits.out_budget_bytes.saturating_sub(self.unsent);
         // Half of what is left: one slow client may hold much, many may hold little each, and the budget is never used up (dynamic thresholds).
+        self.pressure.bound_output(u64::from(self.limits.out_buffer_bytes).min(free / 2))
+    }
+
+    fn recompute_allowed(&mut self) {
         self.update_pressure();
-        self.allowed_unsent = self.pressure.bound_output(u64::from(self.limits.out_buffer_bytes).min(free / 2));
+        self.allowed_unsent = self.allowed_now();
     }
 
     /// New limits, for everything from now on.

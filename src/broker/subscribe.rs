@@ -66,7 +66,8 @@ impl Shard {
         }
         let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
         let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
-        if subscribed >= self.limits.max_subscriptions_per_client as usize || fetches >= MAX_FETCHES {
+        let full = subscribed >= self.limits.max_subscriptions_per_client as usize;
+        if fetches >= MAX_FETCHES || full && !self.has_subscription(index, entry.filter) {
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
         if self.pressure >= Pressure::RefuseSubscriptions {
@@ -114,7 +115,10 @@ impl Shard {
         }
         let Some(conn) = self.output(suback.conn.slot) else { return };
         // [MQTT-2.2.1-6] [MQTT-2.3.1-7]; without properties [MQTT-3.9.2-1] [MQTT-3.9.2-2]
-        encode::suback(conn.out.own(), conn.version, suback.packet_id, &suback.codes, &Properties::default());
+        let version = conn.version;
+        if !conn.append(|out| encode::suback(out, version, suback.packet_id, &suback.codes, &Properties::default())) {
+            return self.refuse_with(suback.conn, ReasonCode::PACKET_TOO_LARGE, "SUBSCRIBE whose answer is larger than the client accepts");
+        }
         self.counters.packets_sent += 1;
         self.release_fetches(suback.conn.slot, suback.last_fetch);
     }
@@ -143,9 +147,23 @@ impl Shard {
         }
         if let Some(conn) = self.output(id.slot) {
             // [MQTT-3.10.4-4] [MQTT-3.10.4-5]; without properties [MQTT-3.11.2-1] [MQTT-3.11.2-2]
-            encode::unsuback(conn.out.own(), conn.version, packet.packet_id, &codes, &Properties::default());
+            let version = conn.version;
+            if !conn.append(|out| encode::unsuback(out, version, packet.packet_id, &codes, &Properties::default())) {
+                return self.refuse_with(id, ReasonCode::PACKET_TOO_LARGE, "UNSUBSCRIBE whose answer is larger than the client accepts");
+            }
             self.counters.packets_sent += 1;
         }
+    }
+
+    /// Whether a session has a subscription with this filter, shared or not.
+    fn has_subscription(&self, index: u32, filter: &str) -> bool {
+        let subscription = match SharedFilter::parse(filter) {
+            Some(Ok(shared)) => self.topics.find_share(shared.group, shared.filter.as_str()).map(Subscription::Shared),
+            Some(Err(_)) => None,
+            None => self.topics.find(filter).map(Subscription::Filter),
+        };
+        let session = self.sessions.get(index);
+        subscription.is_some_and(|subscription| session.is_some_and(|session| session.subscriptions.contains(&subscription)))
     }
 
     /// No message is added any more [MQTT-3.10.4-2]; what the session has already is delivered [MQTT-3.10.4-3].

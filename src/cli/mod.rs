@@ -6,6 +6,7 @@ mod client_args;
 mod completions;
 mod doctor;
 mod format;
+mod passwd;
 mod property_args;
 mod publish;
 mod run;
@@ -58,6 +59,8 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     /// Look whether this machine allows for many connections, and say what to change
     Doctor(doctor::DoctorArgs),
+    /// Print a user for the configuration file, made from a password on standard input
+    Passwd(passwd::PasswdArgs),
     /// Print the completion script of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Sub(args) => subscribe::run(&args),
         Command::CheckConfig(args) => check_config::run(&args).map_err(Failure::from),
         Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),
+        Command::Passwd(args) => passwd::run(&args).map_err(Failure::from),
         Command::Completions(args) => completions::run::<Cli>(&args).map_err(Failure::from),
     };
     match result {

@@ -3,6 +3,7 @@
 //! Every behaviour is shown on io_uring and on epoll, with one shard and with two, and where two clients take part, with both on one shard and on
 //! different ones. The normative statements that a test proves stand above it; 3.1.1 and 5.0 number them differently, so both may stand there.
 
+mod admission;
 mod connect;
 mod durability;
 mod flow;

@@ -39,12 +39,13 @@ fn members(broker: &Broker, shards: &[u16], filter: &str, options: u8) -> Vec<Cl
 }
 
 /// Publishes `count` numbered messages, then takes from each member what it got: the numbers, and how many each got.
-fn distribute(publisher: &mut Client, members: &mut [Client], topic: &str, qos: u8, count: usize) -> Vec<usize> {
+fn distribute(broker: &Broker, publisher: &mut Client, members: &mut [Client], topic: &str, qos: u8, count: usize) -> Vec<usize> {
     for number in 0..count {
         publisher.publish_to(topic, &number.to_string(), qos);
     }
-    // For QoS 0 the order of the rings: behind a message at QoS 1, everything before it has arrived.
+    // Once this is acknowledged, the publisher's shard has sent everything on its way; once the fence stands, everything has arrived.
     publisher.publish_to(topic, "end", 1);
+    fence(broker);
     let mut all = Vec::new();
     let mut each = Vec::new();
     for member in members {
@@ -73,7 +74,7 @@ fn members_take_turns(broker: &Broker) {
         for qos in [0, 1] {
             let topic = broker.topic("turns", 0);
             let mut members = members(broker, &[here; 3], &format!("$share/group/{topic}"), 1);
-            let each = distribute(&mut connect(broker, V311, "publisher", there), &mut members, &topic, qos, 30);
+            let each = distribute(broker, &mut connect(broker, V311, "publisher", there), &mut members, &topic, qos, 30);
             assert!(each.iter().all(|count| (9..=11).contains(count)), "{each:?}");
         }
     }
@@ -86,7 +87,7 @@ fn members_on_every_shard_take_turns(broker: &Broker) {
         for qos in [0, 1] {
             let topic = broker.topic("turns", 0);
             let mut members = members(broker, &[0, last, last, last], &format!("$share/group/{topic}"), 1);
-            let each = distribute(&mut connect(broker, V311, "publisher", publisher), &mut members, &topic, qos, 40);
+            let each = distribute(broker, &mut connect(broker, V311, "publisher", publisher), &mut members, &topic, qos, 40);
             assert!(each.iter().all(|count| (9..=11).contains(count)), "{each:?}");
         }
     }
@@ -102,7 +103,7 @@ fn a_group_gets_each_message_once_beside_the_plain_subscribers(broker: &Broker) 
             plain.iter_mut().for_each(|client| client.subscribe(&topic, 1));
             let mut members = members(broker, &[0, last, 0, last], &format!("$share/group/{topic}"), 1);
             let mut publisher = connect(broker, V5, "publisher", publisher);
-            distribute(&mut publisher, &mut members, &topic, qos, 20);
+            distribute(broker, &mut publisher, &mut members, &topic, qos, 20);
             for client in &mut plain {
                 for number in 0..20 {
                     assert_eq!(client.publish_acknowledged().text(), number.to_string());
@@ -146,7 +147,7 @@ fn a_group_may_use_wildcards(broker: &Broker) {
         for filter in [format!("{base}/#"), format!("{base}/+/x")] {
             let mut members = members(broker, &[here, there], &format!("$share/wild/{filter}"), 1);
             let topic = format!("{base}/y/x");
-            let each = distribute(&mut connect(broker, V5, "publisher", here), &mut members, &topic, 1, 10);
+            let each = distribute(broker, &mut connect(broker, V5, "publisher", here), &mut members, &topic, 1, 10);
             assert_eq!(each, [5, 5]);
         }
     }
@@ -193,7 +194,7 @@ fn a_member_that_left_gets_nothing_more(broker: &Broker) {
             let filter = format!("$share/group/{topic}");
             let mut members = members(broker, &[here, there, here], &filter, 1);
             let mut publisher = connect(broker, V5, "publisher", there);
-            distribute(&mut publisher, &mut members, &topic, 1, 6);
+            distribute(broker, &mut publisher, &mut members, &topic, 1, 6);
             let mut left = members.remove(0);
             match leave {
                 "unsubscribe" => left.unsubscribe(&filter),
@@ -201,15 +202,15 @@ fn a_member_that_left_gets_nothing_more(broker: &Broker) {
                 _ => left.vanish(),
             }
             // That a member is gone reaches the other shards behind what its shard told them before.
-            fence(broker, here, there);
-            assert_eq!(distribute(&mut publisher, &mut members, &topic, 1, 6), [3, 3]);
+            fence(broker);
+            assert_eq!(distribute(broker, &mut publisher, &mut members, &topic, 1, 6), [3, 3]);
         }
     }
 }
 
-/// Proves that `there` knows what happened on `here` before: a SUBACK waits for all shards.
-fn fence(broker: &Broker, here: u16, there: u16) {
-    for shard in [here, there] {
+/// Proves that every shard knows what happened before on the others: a SUBACK waits for all of them.
+fn fence(broker: &Broker) {
+    for shard in 0..broker.shards {
         connect(broker, V5, "fence", shard).subscribe(&broker.topic("fence", 0), 0);
     }
 }
@@ -223,7 +224,7 @@ fn a_connected_member_is_preferred(broker: &Broker) {
         away.subscribe(&filter, 1);
         away.disconnect();
         let mut members = members(broker, &[here], &filter, 1);
-        assert_eq!(distribute(&mut connect(broker, V5, "publisher", there), &mut members, &topic, 1, 10), [10]);
+        assert_eq!(distribute(broker, &mut connect(broker, V5, "publisher", there), &mut members, &topic, 1, 10), [10]);
     }
 }
 
@@ -331,7 +332,7 @@ fn a_qos_2_message_under_way_goes_to_nobody_else(broker: &Broker) {
         member.expect(&pubrel(released.id));
         let mut other = members(broker, &[there], &filter, 2).remove(0);
         member.vanish();
-        fence(broker, here, there);
+        fence(broker);
         publisher.publish_to(&topic, "next", 1);
         assert_eq!(other.publish_acknowledged().text(), "next");
         other.expect_silence();
@@ -352,7 +353,7 @@ fn a_message_that_a_member_refuses_goes_to_nobody_else(broker: &Broker) {
         member.send(&[packets::ack_with(0x40, one.id, 0x80), packets::ack_with(0x50, two.id, 0x97)].concat());
         member.expect_silence();
         member.disconnect();
-        fence(broker, here, there);
+        fence(broker);
         publisher.publish_to(&topic, "next", 2);
         let publish = other.publish();
         assert_eq!(publish.text(), "next");

@@ -3,6 +3,7 @@
 use ringmq::broker::{Command, ConnId, Origin, OutBatch, Shard, ShardConfig, ShardId};
 use ringmq::metrics::{CloseCause, Counters};
 
+use crate::faults::Fault;
 use crate::history::{End, Event, History, Sent, SocketIx};
 use crate::network::{ClientEnd, Closing, Moved, Network, Parcel};
 use crate::rng::Rng;
@@ -59,7 +60,7 @@ impl Host {
         self.accept(now, around);
         self.depart(around);
         self.take_parcels(now, around);
-        self.shard.tick(now);
+        self.shard.tick(around.network.saboteur.clock(self.id, now));
         self.collect_commands(now, around);
         self.carry_out_commands(now, around);
         self.send_output(now, around);
@@ -118,11 +119,12 @@ impl Host {
         let client = around.history.client_of(socket);
         let wire = &mut around.network.sockets[socket];
         wire.fed += bytes.len() as u64;
-        wire.fed_at = now;
         let mut noted = Vec::new();
         if around.history.clients[client].home == self.id && !wire.ended {
             while let Some(&(_, sent)) = wire.marks.front().filter(|(end, _)| *end <= wire.fed) {
                 wire.marks.pop_front();
+                // Whole packets are heard, not bytes.
+                wire.fed_at = now;
                 if matches!(around.history.sent(sent), Sent::Connect) {
                     wire.accepted = true;
                     let existed = self.shard.has_session(&around.history.clients[client].client_id);
@@ -197,7 +199,9 @@ impl Host {
             self.shard.sent(now, conn, batch);
         }
         self.note_end(now, socket, End::Socket, around);
-        self.shard.closed(now, conn);
+        if !around.network.saboteur.strikes(Fault::ForgetClose, false) {
+            self.shard.closed(now, conn);
+        }
         self.sockets.retain(|&(_, other)| other != socket);
     }
 
@@ -304,8 +308,21 @@ impl Host {
             let mut bytes = Vec::with_capacity(batch.len());
             batch.for_each_slice(|slice| bytes.extend_from_slice(slice));
             assert_eq!(bytes.len(), batch.len(), "a batch is as long as its slices");
+            let (bytes, stray) = around.network.saboteur.sabotage(bytes);
             around.network.sockets[socket].sending = Some((batch, bytes, 0));
             self.finish_sending(now, conn, socket, around);
+            if let Some(stray) = stray {
+                self.misdeliver(socket, stray, now, around);
+            }
+        }
+    }
+
+    /// A planted fault: a packet goes to somebody else.
+    fn misdeliver(&mut self, socket: SocketIx, stray: Vec<u8>, now: u64, around: &mut Surroundings<'_>) {
+        let wires = &mut around.network.sockets;
+        let other = self.sockets.iter().map(|&(_, other)| other).find(|&other| other != socket && wires[other].is_open());
+        if let Some(other) = other {
+            wires[other].down.write(stray, now);
         }
     }
 
@@ -313,12 +330,13 @@ impl Host {
         let at = now + around.rng.below(around.settings.ring_delay_ms + 1);
         let own = self.id;
         for to in (0..around.settings.shards).map(ShardId).filter(|&to| to != own) {
-            let ring = around.network.ring(self.id, to);
-            if let Some(batch) = self.shard.take_batch(to)
-                && let Err(Parcel::Batch(batch)) = ring.push(Parcel::Batch(batch), at)
-            {
-                self.shard.untake_batch(to, batch);
+            if let Some(mut batch) = self.shard.take_batch(to) {
+                let goal = around.network.saboteur.sabotage_batch(&mut batch, own, to, around.settings.shards);
+                if let Err(Parcel::Batch(batch)) = around.network.ring(own, goal).push(Parcel::Batch(batch), at) {
+                    self.shard.untake_batch(to, batch);
+                }
             }
+            let ring = around.network.ring(own, to);
             let (for_it, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parcels).into_iter().partition(|(shard, _)| *shard == to);
             self.parcels = others;
             for (to, moved) in for_it {
@@ -346,7 +364,8 @@ impl Host {
         self.before = counters;
         // Now and then: it walks all sessions.
         if around.rng.percent(10) {
-            let (owed, accounted) = self.shard.deliveries();
+            let (mut owed, accounted) = self.shard.deliveries();
+            owed += u64::from(around.network.saboteur.strikes(Fault::Miscount, false));
             if owed != accounted || around.rng.percent(10) {
                 around.history.push(Event::Counted { shard, owed, accounted });
             }

@@ -4,6 +4,7 @@
 
 mod checks;
 mod client;
+mod faults;
 mod finale;
 mod history;
 mod host;
@@ -18,6 +19,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use checks::Violation;
+use faults::{Fault, Saboteur};
 use world::World;
 
 /// Seeds that a run tries unless told otherwise.
@@ -85,4 +87,22 @@ fn random_worlds_keep_every_promise() {
     let failures = failures.into_inner().unwrap();
     let text: String = failures.iter().take(20).map(|(seed, violations)| report(*seed, violations)).collect();
     assert!(failures.is_empty(), "{} of {seeds} seeds failed\n{text}", failures.len());
+}
+
+/// Seeds that a planted fault gets to be noticed in.
+const FAULT_SEEDS: u64 = 600;
+
+#[test]
+fn planted_faults_are_noticed_by_the_checker_in_question() {
+    for &(fault, check) in Fault::ALL {
+        let mut struck = 0;
+        let noticed = (0..FAULT_SEEDS).any(|seed| {
+            let mut world = World::new(seed);
+            world.network.saboteur = Saboteur::new(fault, seed as u32);
+            world.run();
+            struck += u32::from(world.network.saboteur.struck > 0);
+            checks::all(&world).iter().any(|violation| violation.check == check)
+        });
+        assert!(noticed, "{fault:?} struck in {struck} of {FAULT_SEEDS} worlds, and {check} never noticed");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ringmq::broker::{Batch, ConnId, Origin, OutBatch, ShardId};
 
+use crate::faults::Saboteur;
 use crate::history::{Seq, SocketIx};
 use crate::rng::Rng;
 
@@ -127,6 +128,11 @@ impl Socket {
         self.client_end = Some(end);
     }
 
+    /// Whether a session is using it.
+    pub fn is_open(&self) -> bool {
+        self.accepted && !self.ended && self.sending.is_none()
+    }
+
     /// Moves output into the network, as much as it takes; true once all of it has left.
     pub fn push_output(&mut self, room: usize, at: u64) -> bool {
         let Some((_, bytes, done)) = &mut self.sending else { return true };
@@ -199,6 +205,7 @@ pub struct Network {
     rings: Vec<Ring>,
     /// Sockets that wait to be accepted, by shard.
     pub arrivals: Vec<VecDeque<SocketIx>>,
+    pub saboteur: Saboteur,
 }
 
 impl Network {
@@ -209,6 +216,7 @@ impl Network {
             shards,
             rings: (0..shards * shards).map(|_| Ring::new(ring_capacity)).collect(),
             arrivals: vec![VecDeque::new(); shards],
+            saboteur: Saboteur::default(),
         }
     }
 
