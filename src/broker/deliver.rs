@@ -25,8 +25,7 @@ impl Shard {
         if conn.unsent() as u64 > allowed {
             return self.counters.count_dropped(DropReason::OutBufferFull, 1);
         }
-        let alias = conn.alias_of(incoming.topic);
-        let packet = PublishOut {
+        let packet = |alias: Alias| PublishOut {
             retain,
             forward: incoming.forward,
             message_expiry: remaining_s(incoming.expires_at, now),
@@ -34,10 +33,13 @@ impl Shard {
             topic_alias: alias.number,
             ..PublishOut::new(if alias.known { "" } else { incoming.topic }, incoming.payload)
         };
-        if conn.max_packet_bytes != u32::MAX && encode::publish_len(conn.version, &packet) > conn.max_packet_bytes as usize {
+        let (version, maximum) = (conn.version, conn.max_packet_bytes as usize);
+        let fits = |alias| maximum == u32::MAX as usize || encode::publish_len(version, &packet(alias)) <= maximum;
+        let Some(alias) = conn.alias_of(incoming.topic).if_it_fits(fits) else {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
-        }
+        };
+        let packet = packet(alias);
         encode::publish(conn.out.own(), conn.version, &packet);
         conn.alias_sent(incoming.topic, alias);
         self.counters.packets_sent += 1;
@@ -138,12 +140,13 @@ impl Shard {
             return;
         }
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
-        let alias = conn.alias_of(delivery.message.topic());
-        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes, alias };
-        if !delivery.fits(to) {
+        let (version, max_packet_bytes) = (conn.version, conn.max_packet_bytes);
+        let to = |alias| Transmission { version, packet_id: 1, dup: false, now, max_packet_bytes, alias };
+        let Some(alias) = conn.alias_of(delivery.message.topic()).if_it_fits(|alias| delivery.fits(to(alias))) else {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
-        }
+        };
+        let mut to = to(alias);
         let outgoing = session.outgoing();
         to.packet_id = outgoing.next_id();
         delivery.encode(&mut conn.out, to);

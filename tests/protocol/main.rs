@@ -8,6 +8,7 @@ mod durability;
 mod flow;
 mod hand_off;
 mod keep_alive;
+mod properties;
 mod publish;
 mod retained;
 mod session;
