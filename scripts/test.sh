@@ -87,7 +87,8 @@ stage_benches() {
 }
 
 stage_tests() {
-    run timeout 900 cargo test --workspace 2>&1 | tee "$log"
+    run cargo test --workspace --no-run
+    run timeout 600 cargo test --workspace 2>&1 | tee "$log"
 }
 
 # What cargo said, in one line for each test program.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringmq::broker::{Command, ConnId, Origin, Shard, ShardConfig, ShardId};
 use ringmq::config::Limits;
-use ringmq::mqtt::{Connect, Properties, PublishOut, QoS, SubscribeEntry, SubscribeOptions, Version, encode};
+use ringmq::mqtt::{Connect, PacketType, Properties, PublishOut, QoS, ReasonCode, SubscribeEntry, SubscribeOptions, Version, encode};
 
 /// A shard whose clients take at once what they are sent.
 struct World {
@@ -68,16 +68,11 @@ fn publish(topic: &str, payload: &[u8], qos: QoS, packet_id: u16) -> Vec<u8> {
 }
 
 fn connect(client_id: &str, version: Version) -> Vec<u8> {
-    let connect = Connect {
-        version,
-        clean_start: true,
-        keep_alive: 0,
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-        properties: Properties::default(),
-    };
+    connect_with(client_id, version, Properties::default())
+}
+
+fn connect_with(client_id: &str, version: Version, properties: Properties<'_>) -> Vec<u8> {
+    let connect = Connect { version, clean_start: true, keep_alive: 0, client_id, will: None, user_name: None, password: None, properties };
     let mut bytes = Vec::new();
     encode::connect(&mut bytes, &connect);
     bytes
@@ -131,4 +126,45 @@ fn repetitions_behind_an_answer_that_waits_do_not_pile_up() {
     let repeated = publish("nobody", b"", QoS::ExactlyOnce, 1);
     let read = (0..100).take_while(|_| world.shard.receive(world.now, publisher, &repeated)).count();
     assert!(read <= 10, "{read} repetitions were read");
+}
+
+/// [MQTT-3.1.2-24] Nor can it go on without: it is told why it is let go.
+#[test]
+fn an_answer_larger_than_the_client_accepts_ends_the_connection() {
+    let filters: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    let entry = |filter| SubscribeEntry { filter, options: SubscribeOptions::default() };
+    let entries: Vec<_> = filters.iter().map(|filter| entry(&**filter)).collect();
+    let (mut subscribe, mut unsubscribe) = (Vec::new(), Vec::new());
+    encode::subscribe(&mut subscribe, Version::V5, 1, &entries, &Properties::default());
+    encode::unsubscribe(&mut unsubscribe, Version::V5, 1, filters.iter().map(|filter| &**filter), &Properties::default());
+    for packet in [subscribe, unsubscribe] {
+        let mut world = World::new(Limits::default());
+        let client = world.shard.open(world.now, Origin { listener: 0, peer: None }).expect("there is room");
+        let properties = Properties { maximum_packet_size: Some(50), ..Properties::default() };
+        world.say(client, &connect_with("client", Version::V5, properties));
+        assert_eq!(world.say(client, &packet), [0xE0, 1, 0x95]);
+        assert_eq!(world.closed(), [client]);
+    }
+}
+
+/// What was held outside of a full queue joins it as it gets room in bytes, too.
+#[test]
+fn held_messages_keep_to_the_queues_limit_of_bytes() {
+    // One in flight, one queued, and two held, which is as many as their limit of bytes lets in.
+    const MESSAGES: u16 = 4;
+    let limits = Limits { max_inflight: 1, max_queued_messages: 100, max_queued_bytes: 1_024, ..Limits::default() };
+    let mut world = World::new(limits);
+    let (subscriber, publisher) = (world.connect("subscriber", Version::V311), world.connect("publisher", Version::V311));
+    world.say(subscriber, &subscribe("a", QoS::AtLeastOnce));
+    for packet_id in 1..=MESSAGES {
+        world.say(publisher, &publish("a", &[7; 500], QoS::AtLeastOnce, packet_id));
+    }
+    for packet_id in 1..=MESSAGES {
+        let queued = world.shard.snapshot().gauges.queued_bytes;
+        assert!(queued <= 1_024, "{queued} bytes are queued after {packet_id} acknowledgements");
+        let mut puback = Vec::new();
+        encode::ack(&mut puback, Version::V311, PacketType::Puback, packet_id, ReasonCode::SUCCESS, &Properties::default());
+        world.say(subscriber, &puback);
+    }
+    assert_eq!(world.shard.snapshot().counters.publishes_sent[1], u64::from(MESSAGES));
 }

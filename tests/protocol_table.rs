@@ -121,10 +121,8 @@ fn place(place: &str, statement: Option<&str>, is_test: bool, read: impl Fn(&str
     if is_test && !function.is_some_and(|function| is_run(&text, function)) {
         return Some(format!("{place} is no test that is run"));
     }
-    match statement.filter(|statement| !texts.iter().any(|text| names(text, statement))) {
-        Some(statement) => Some(format!("no comment of {place} names [{statement}]")),
-        None => None,
-    }
+    let missing = statement.filter(|statement| !texts.iter().any(|text| names(text, statement)));
+    missing.map(|statement| format!("no comment of {place} names [{statement}]"))
 }
 
 /// What is wrong with a row.

@@ -102,14 +102,11 @@ impl Shard {
 
     /// Does nothing where the client's Maximum Packet Size does not allow it [MQTT-3.1.2-24].
     fn send_connack(&mut self, id: ConnId, version: Version, session_present: bool, code: u8, properties: &Properties<'_>) {
-        let Some(conn) = self.output(id.slot) else { return };
-        let (maximum, out) = (conn.max_packet_bytes as usize, conn.out.own());
-        let before = out.len();
-        encode::connack(out, version, session_present, code, properties);
-        if out.len() - before > maximum {
-            return out.truncate(before);
+        if let Some(conn) = self.output(id.slot)
+            && conn.append(|out| encode::connack(out, version, session_present, code, properties))
+        {
+            self.counters.packets_sent += 1;
         }
-        self.counters.packets_sent += 1;
     }
 
     fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {

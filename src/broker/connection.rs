@@ -155,6 +155,17 @@ impl Connection {
         }
     }
 
+    /// Appends a packet, unless it is larger than the client accepts: then false [MQTT-3.1.2-24].
+    pub fn append(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let before = self.out.own().len();
+        encode(self.out.own());
+        let fits = self.out.own().len() - before <= self.max_packet_bytes as usize;
+        if !fits {
+            self.out.own().truncate(before);
+        }
+        fits
+    }
+
     /// Bytes that the client has not taken yet.
     #[inline]
     pub fn unsent(&self) -> usize {

@@ -140,6 +140,10 @@ impl Shard {
             return;
         }
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
+        if delivery.message.expires_at < now {
+            // [MQTT-3.3.2-5]
+            return self.counters.count_dropped(DropReason::Expired, 1);
+        }
         let (version, max_packet_bytes) = (conn.version, conn.max_packet_bytes);
         let to = |alias| Transmission { version, packet_id: 1, dup: false, now, max_packet_bytes, alias };
         let Some(alias) = conn.alias_of(delivery.message.topic()).if_it_fits(|alias| delivery.fits(to(alias))) else {
@@ -156,7 +160,8 @@ impl Shard {
         outgoing.start(delivery);
     }
 
-    /// Sends what waits for a connection, as far as its window and its output have room: first what has to be sent again, then the queue.
+    /// Sends what waits for a connection, as far as its window and its output have room: first what has to be sent again, then the queue without what has
+    /// expired [MQTT-3.3.2-5].
     pub(super) fn send_waiting(&mut self, slot: u32) {
         let Some(index) = self.connections.slot(slot).map(|conn| conn.session) else { return };
         if self.sessions.get(index).is_none_or(|session| session.outgoing.is_none()) {
@@ -165,11 +170,6 @@ impl Shard {
         while self.resend_next(index, slot) {}
         while self.may_start(index, slot) {
             let Some(delivery) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { break };
-            if delivery.message.expires_at <= self.now {
-                // [MQTT-3.3.2-5]
-                self.counters.count_dropped(DropReason::Expired, 1);
-                continue;
-            }
             self.start(index, slot, delivery);
         }
         self.take_held(index);
@@ -211,7 +211,7 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(index) else { return };
             let slot = session.connection;
             let outgoing = session.outgoing();
-            if outgoing.held() == 0 || outgoing.queued() >= self.limits.max_queued_messages as usize {
+            if outgoing.next_held().is_none_or(|next| !fits_into_queue(&self.limits, outgoing, next)) {
                 return;
             }
             let Some(Held { delivery, ticket }) = outgoing.take_held() else { return };
@@ -272,8 +272,12 @@ impl Shard {
 
 /// Whether a message may join the queue. Behind one that is held, none does: it would overtake it [MQTT-4.6.0-5].
 fn queue_has_room(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
-    outgoing.held() == 0
-        && outgoing.queued() < limits.max_queued_messages as usize
+    outgoing.held() == 0 && fits_into_queue(limits, outgoing, delivery)
+}
+
+/// Whether a queue with one more message keeps to its limits; an empty one takes a message of any size.
+fn fits_into_queue(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
+    outgoing.queued() < limits.max_queued_messages as usize
         && (outgoing.queued() == 0 || outgoing.queued_bytes() + u64::from(delivery.message.bytes()) <= u64::from(limits.max_queued_bytes))
 }
 

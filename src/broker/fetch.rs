@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
+use super::disconnect::Will;
 use super::ids::{ConnId, ShardId, ShardSet};
 use super::message::{Delivery, Incoming, SubscriptionIds};
 use super::peer::{Batch, PeerMessage, PeerOptions, PeerPublish};
@@ -17,6 +18,7 @@ use super::session::{FixedHasher, Subscription, delivered_qos, owner_of};
 use super::shard::Shard;
 use super::topics::{Subscriber, is_wildcard};
 use crate::metrics::DropReason;
+use crate::mqtt::ReasonCode;
 
 /// Retained messages in one slice.
 const SLICE: u32 = 64;
@@ -26,6 +28,8 @@ const SLICE_BYTES: usize = 64 * 1024;
 const READING: usize = 4;
 /// A client that has less than this unsent, and less than a slice queued, gets the next slice.
 const ROOM_BYTES: usize = 256 * 1024;
+/// Topics that may come live to a client while its fetches are open.
+const MAX_LIVE: usize = 100_000;
 /// Subscriptions of one connection that may wait for retained messages.
 pub(super) const MAX_FETCHES: usize = 100_000;
 
@@ -204,6 +208,12 @@ impl Shard {
         let last = self.last_fetch;
         if let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) {
             fetches.live.insert(self.topics.fingerprint(topic), last);
+            if fetches.live.len() > MAX_LIVE
+                && let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation)
+            {
+                // It has left its retained messages unread for that long: what it is still owed cannot be told any more.
+                self.disconnect(ConnId { slot, generation }, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
+            }
         }
     }
 

@@ -23,7 +23,6 @@ impl Shard {
         self.now = now;
         self.counters.bytes_received += bytes.len() as u64;
         let Some(conn) = self.connections.get_mut(id) else { return true };
-        conn.last_seen = now;
         match conn.state {
             State::Closing => return true,
             State::Moving => {
@@ -177,6 +176,10 @@ impl Shard {
 
     /// One whole packet.
     fn on_packet(&mut self, id: ConnId, header: FixedHeader, packet: &[u8]) {
+        // Whole packets count for the keep-alive, not bytes [MQTT-3.1.2-22] [MQTT-3.1.2-24].
+        if let Some(conn) = self.connections.get_mut(id) {
+            conn.last_seen = self.now;
+        }
         self.counters.packets_received += 1;
         let body = &packet[header.header_len as usize..];
         let Some(conn) = self.connections.get(id) else { return };

@@ -1,10 +1,25 @@
 //! The retained messages that this shard owns: kept, replaced, deleted.
 
 use super::budget::Pressure;
-use super::message::Incoming;
+use super::message::{Incoming, Message, NEVER};
+use super::retained::Cursor;
 use super::shard::Shard;
+use super::timers::TimerKey;
 use crate::metrics::DropReason;
 use crate::mqtt::ReasonCode;
+
+/// Between two looks for messages whose time is over, and how many messages one looks at.
+const SWEEP_MS: u64 = 2_000;
+const SWEEP_SLICE: usize = 10_000;
+
+/// The search for retained messages whose time is over: nobody may ever ask for them again.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    cursor: Option<Cursor>,
+    /// Messages that have an expiry.
+    expiring: u64,
+    scheduled: bool,
+}
 
 impl Shard {
     /// A message with RETAIN for a topic of this shard: it replaces what was there [MQTT-3.3.1-5]; without payload it only deletes [MQTT-3.3.1-6]
@@ -35,14 +50,46 @@ impl Shard {
     pub(super) fn set_retained(&mut self, incoming: &Incoming<'_>) {
         let message = incoming.to_message();
         self.retained_bytes += u64::from(message.bytes());
+        self.sweep.expiring += u64::from(message.expires_at != NEVER);
         if let Some(old) = self.retained.set(incoming.topic, message) {
-            self.retained_bytes -= u64::from(old.bytes());
+            self.forget(&old);
+        }
+        if self.sweep.expiring > 0 && !self.sweep.scheduled {
+            self.sweep.scheduled = true;
+            self.wheel.schedule(self.now + SWEEP_MS, TimerKey::Sweep);
+        }
+    }
+
+    fn forget(&mut self, old: &Message) {
+        self.retained_bytes -= u64::from(old.bytes());
+        self.sweep.expiring -= u64::from(old.expires_at != NEVER);
+    }
+
+    /// Takes out messages whose time is over [MQTT-3.3.2-5]; goes on as long as there are any that will be.
+    pub(super) fn on_sweep(&mut self) {
+        let now = self.now;
+        let mut over: Vec<Box<str>> = Vec::new();
+        let mut cursor = self.sweep.cursor.take().unwrap_or_else(Cursor::everything);
+        let done = self.retained.next_batch(&mut cursor, SWEEP_SLICE, |topic, message| {
+            if message.expires_at <= now {
+                over.push(topic.into());
+            }
+            true
+        });
+        self.sweep.cursor = (!done).then_some(cursor);
+        for topic in over {
+            self.clear_retained(&topic);
+            self.journal_retained(&topic, None);
+        }
+        self.sweep.scheduled = self.sweep.expiring > 0;
+        if self.sweep.scheduled {
+            self.wheel.schedule(now + SWEEP_MS, TimerKey::Sweep);
         }
     }
 
     pub(super) fn clear_retained(&mut self, topic: &str) {
         if let Some(old) = self.retained.remove(topic) {
-            self.retained_bytes -= u64::from(old.bytes());
+            self.forget(&old);
         }
     }
 }

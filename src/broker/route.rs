@@ -255,7 +255,9 @@ impl Shard {
     /// A publish that came in on another shard.
     pub(super) fn on_peer_publish(&mut self, from: ShardId, publish: &PeerPublish, batch: &Batch) {
         let incoming = batch.view(publish);
-        let plain = publish.ticket.is_none() && publish.deliver && !publish.store && !publish.has_shares() && !incoming.retain;
+        // Its life may have ended on the way [MQTT-3.3.2-5].
+        let alive = incoming.expires_at >= self.now;
+        let plain = alive && publish.ticket.is_none() && publish.deliver && !publish.store && !publish.has_shares() && !incoming.retain;
         if plain && self.run_publish(NONE, None, &incoming) {
             return;
         }
@@ -263,13 +265,17 @@ impl Shard {
         let answer = publish.ticket.map_or(AnswerTo::Nobody, |ticket| AnswerTo::Peer { shard: from, ticket });
         let mut job = Job::new(Publisher { session: NONE, hold: publish.hold, answer });
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
-        if publish.deliver {
+        if !alive {
+            // How many it would have matched does not matter any more: one for all.
+            self.counters.deliveries_matched += 1;
+            self.counters.count_dropped(DropReason::Expired, 1);
+        } else if publish.deliver {
             let mut matches = self.scratch.matches.take().unwrap_or_default();
             self.topics.matches(incoming.topic, &mut matches);
             code = self.deliver_local(&incoming, &matches, &mut job);
             self.scratch.matches = Some(matches);
         }
-        for fingerprint in batch.shares(publish) {
+        for fingerprint in batch.shares(publish).filter(|_| alive) {
             code = worse(code, self.deliver_share_here(fingerprint, &incoming, &mut job));
         }
         if publish.store {

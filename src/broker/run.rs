@@ -113,12 +113,12 @@ impl Shard {
     #[inline]
     pub(super) fn continue_run(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         match self.run.source {
-            Some((source, family)) if self.run.active && source == id => self.continue_run_of(family, bytes),
+            Some((source, family)) if self.run.active && source == id => self.continue_run_of(id, family, bytes),
             _ => 0,
         }
     }
 
-    fn continue_run_of(&mut self, family: usize, bytes: &[u8]) -> usize {
+    fn continue_run_of(&mut self, id: ConnId, family: usize, bytes: &[u8]) -> usize {
         let limit = self.run.max_packet_bytes as usize;
         let (mut end, mut count, mut largest) = (0, 0_u64, 0);
         while let Some((header, total)) = plain_publish(&bytes[end..]) {
@@ -134,6 +134,9 @@ impl Shard {
             return 0;
         }
         self.counters.packets_received += count;
+        if let Some(conn) = self.connections.get_mut(id) {
+            conn.last_seen = self.now;
+        }
         self.counters.publishes_received[0] += count;
         let run = &mut self.run;
         run.count += count;

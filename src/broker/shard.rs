@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::message::Chunks;
 use super::outbox::OutBatch;
 use super::peer::{Batch, Peers};
+use super::retain::Sweep;
 use super::retained::{Cursor, Retained};
 use super::route::Scratch;
 use super::run::Run;
@@ -67,6 +68,7 @@ pub struct Shard {
     pub(super) interest: InterestState,
     pub(super) retained: Retained<super::message::Message>,
     pub(super) retained_bytes: u64,
+    pub(super) sweep: Sweep,
     /// Retained messages that other shards are reading, slice by slice.
     pub(super) cursors: HashMap<(ShardId, u64), Cursor, FixedHasher>,
     /// Connections of this shard by the fetches that are read for them.
@@ -129,6 +131,7 @@ impl Shard {
             interest: InterestState::new(config.shards),
             retained: Retained::new(config.seed),
             retained_bytes: 0,
+            sweep: Sweep::default(),
             cursors: HashMap::with_hasher(FixedHasher::default()),
             fetching: HashMap::with_hasher(FixedHasher::default()),
             last_fetch: 0,

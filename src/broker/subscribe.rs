@@ -115,7 +115,10 @@ impl Shard {
         }
         let Some(conn) = self.output(suback.conn.slot) else { return };
         // [MQTT-2.2.1-6] [MQTT-2.3.1-7]; without properties [MQTT-3.9.2-1] [MQTT-3.9.2-2]
-        encode::suback(conn.out.own(), conn.version, suback.packet_id, &suback.codes, &Properties::default());
+        let version = conn.version;
+        if !conn.append(|out| encode::suback(out, version, suback.packet_id, &suback.codes, &Properties::default())) {
+            return self.refuse_with(suback.conn, ReasonCode::PACKET_TOO_LARGE, "SUBSCRIBE whose answer is larger than the client accepts");
+        }
         self.counters.packets_sent += 1;
         self.release_fetches(suback.conn.slot, suback.last_fetch);
     }
@@ -144,7 +147,10 @@ impl Shard {
         }
         if let Some(conn) = self.output(id.slot) {
             // [MQTT-3.10.4-4] [MQTT-3.10.4-5]; without properties [MQTT-3.11.2-1] [MQTT-3.11.2-2]
-            encode::unsuback(conn.out.own(), conn.version, packet.packet_id, &codes, &Properties::default());
+            let version = conn.version;
+            if !conn.append(|out| encode::unsuback(out, version, packet.packet_id, &codes, &Properties::default())) {
+                return self.refuse_with(id, ReasonCode::PACKET_TOO_LARGE, "UNSUBSCRIBE whose answer is larger than the client accepts");
+            }
             self.counters.packets_sent += 1;
         }
     }

@@ -24,6 +24,8 @@ pub enum TimerKey {
     Rate(ConnId),
     /// The next publication of `$SYS`.
     Sys,
+    /// The next look for retained messages whose time is over.
+    Sweep,
 }
 
 impl Shard {
@@ -45,6 +47,7 @@ impl Shard {
                 }
                 TimerKey::Rate(id) => self.on_rate_timer(id),
                 TimerKey::Sys => self.on_sys_timer(),
+                TimerKey::Sweep => self.on_sweep(),
             }
         }
         self.scratch.timers = due;

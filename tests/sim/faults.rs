@@ -184,7 +184,8 @@ impl Saboteur {
                 packets.insert(at, packets[at].clone());
             }
             if self.strikes(Fault::CorruptPayload, false) {
-                *packets[at].0.last_mut().unwrap() ^= 1;
+                let last = packets[at].0.len() - 1;
+                packets[at].0[last] ^= 1;
             }
             if self.strikes(Fault::MisdeliverPublish, false) {
                 return Some(packets[at].clone());

@@ -105,10 +105,9 @@ pub enum Event {
         socket: SocketIx,
         packet: Got,
     },
-    /// A client breaks off without a word; `vanished`: not even the network notices.
+    /// A client breaks off without a word; perhaps not even the network notices.
     Dropped {
         socket: SocketIx,
-        vanished: bool,
     },
     /// The connection ended at the broker, after this much silence of the client.
     Ended {

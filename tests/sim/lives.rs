@@ -12,8 +12,6 @@ pub const LATE_MS: u64 = 500;
 pub struct Ended {
     pub seq: Seq,
     pub at: u64,
-    pub end: End,
-    pub silent_ms: u64,
     pub paused: bool,
     /// DISCONNECT was worked off: its reason.
     pub disconnect: Option<u8>,
@@ -28,8 +26,6 @@ pub struct Life {
     pub client: ClientIx,
     pub seq: Seq,
     pub at: u64,
-    /// A session was there just before.
-    pub existed: bool,
     pub ended: Option<Ended>,
 }
 
@@ -57,19 +53,19 @@ impl Lives {
         let mut goodbye = vec![None; history.connections.len()];
         for (seq, at, event) in history.iter() {
             match *event {
-                Event::Accepted { socket, existed } => {
-                    lives.push(Life { socket, client: history.client_of(socket), seq, at, existed, ended: None });
+                Event::Accepted { socket, .. } => {
+                    lives.push(Life { socket, client: history.client_of(socket), seq, at, ended: None });
                 }
                 Event::Processed { sent, socket, .. } => {
                     if let Sent::Disconnect { reason, expiry_s } = history.sent(sent) {
                         goodbye[socket] = Some((*reason, *expiry_s));
                     }
                 }
-                Event::Ended { socket, end, silent_ms, paused } => {
+                Event::Ended { socket, end, paused, .. } => {
                     let (disconnect, expiry_s) = goodbye[socket].filter(|_| end == End::Shard && !paused).unzip();
                     let expiry_s = expiry_s.flatten().unwrap_or(history.connections[socket].expiry_s);
                     if let Some(life) = lives.iter_mut().find(|life| life.socket == socket) {
-                        life.ended = Some(Ended { seq, at, end, silent_ms, paused, disconnect, expiry_s });
+                        life.ended = Some(Ended { seq, at, paused, disconnect, expiry_s });
                     }
                 }
                 Event::Jumped { from, to } => jumps.push((from, to)),

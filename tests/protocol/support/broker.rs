@@ -87,6 +87,11 @@ impl Broker {
         client
     }
 
+    /// Waits until more than a second has passed on the broker's clock: until it misses a client that promised to be heard of each second.
+    pub fn let_a_second_pass(&self) {
+        self.connect(&Connect::new(super::V311, &self.client_id("clock", 0)).keep_alive(1)).drain_to_close();
+    }
+
     /// The places of two clients: on one shard, and where there are two, on both.
     pub fn places(&self) -> &'static [(u16, u16)] {
         if self.shards == 1 { &[(0, 0)] } else { &[(0, 0), (0, 1)] }

@@ -3,6 +3,8 @@
 mod accounting;
 mod acks;
 mod delivery;
+mod expiry;
+mod identifiers;
 mod order;
 mod replicas;
 mod retained;
@@ -37,6 +39,8 @@ pub fn all(world: &World) -> Vec<Violation> {
     delivery::check(world, &model, &mut violations);
     order::check(&model, &mut violations);
     acks::check(&model, &mut violations);
+    identifiers::check(&model, &mut violations);
+    expiry::check(&model, &mut violations);
     replicas::check(&model, &mut violations);
     let lives = Lives::new(&world.history);
     sessions::check(&model, &lives, &mut violations);

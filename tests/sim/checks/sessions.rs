@@ -39,9 +39,13 @@ fn present_is_true(index: usize, model: &Model<'_>, lives: &Lives, report: &mut 
     let connection = &model.history.connections[life.socket];
     let expected = if connection.clean_start { Verdict::No } else { lives.session_before(index, model.history) };
     let told = packets(model, life.socket).find_map(|packet| match packet {
-        Got::Connack { present, .. } => Some(*present),
+        Got::Connack { present, code } => Some((*present, *code)),
         _ => None,
     });
+    if let Some((_, code)) = told.filter(|&(_, code)| code != 0) {
+        report(format!("connection {} of client {} was refused with {code:#x}", life.socket, life.client));
+    }
+    let told = told.map(|(present, _)| present);
     // 3.1 has no such flag.
     let Some(told) = told.filter(|_| connection.version != Version::V31) else { return };
     if expected == Verdict::Yes && !told || expected == Verdict::No && told {

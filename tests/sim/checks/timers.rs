@@ -149,8 +149,8 @@ fn will_of(index: usize, model: &Model<'_>, lives: &Lives) -> Option<Due> {
     let certain = if ended.paused { Verdict::Either } else { Verdict::Yes };
     match after {
         Some(after) if after.seq < ended.seq => {
-            // Taken over: a will with a delay is not sent where the session goes on.
-            let kept = delay_s > 0 && !model.history.connections[after.socket].clean_start;
+            // Taken over: a will with a delay is not sent where the session goes on, which one without expiry does not.
+            let kept = delay_s > 0 && ended.expiry_s > 0 && !model.history.connections[after.socket].clean_start;
             (!kept).then(|| due(ended.at, certain))
         }
         _ => after_end(&ended, delay_s, after, model, lives, &due, certain),

@@ -125,16 +125,11 @@ impl Client {
         link && self.flights.is_empty() && self.ghosts.is_empty()
     }
 
-    /// Whether it may send application packets.
-    pub fn is_connected(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.connected && !link.leaving)
-    }
-
     /// Leaves the connection in some way that the broker may or may not notice.
     pub fn leave(&mut self, end: ClientEnd, around: &mut Surroundings<'_>) {
         let Some(link) = self.link.take() else { return };
         around.network.sockets[link.socket].client_leaves(end, around.rng);
-        around.history.push(Event::Dropped { socket: link.socket, vanished: end == ClientEnd::Vanished });
+        around.history.push(Event::Dropped { socket: link.socket });
     }
 
     /// Leaves the connection open, as somebody does who connects again from elsewhere.

@@ -62,7 +62,7 @@ fn connect(input: &mut Input<'_>, client: &mut Client, out: &mut Vec<u8>) {
     let properties = Properties {
         session_expiry: input.option(|input| input.choose(&SECONDS)),
         receive_maximum: input.option(|input| input.choose(&[1, 2, 10, u16::MAX])),
-        maximum_packet_size: input.option(|input| input.choose(&[64, 100, 2_000])),
+        maximum_packet_size: input.option(|input| input.choose(&[64, 5, 30, 2_000])),
         topic_alias_maximum: input.option(|input| input.choose(&[1, 10])),
         request_problem: input.option(Input::flag),
         ..authentication(input, 8)

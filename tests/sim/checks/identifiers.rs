@@ -1,0 +1,46 @@
+//! Packet identifiers of the broker: none is used again before its exchange is over [MQTT-2.2.1-4] (3.1.1: [MQTT-2.3.1-4]), and PUBREL only answers PUBREC.
+//!
+//! Over the whole life of a session: an exchange that a lost connection cut short goes on with the next one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringmq::mqtt::QoS;
+
+use super::Violation;
+use crate::history::{Event, Got, Sent};
+use crate::model::Model;
+
+/// The exchanges of one session as its client sees them.
+#[derive(Default)]
+struct Exchanges {
+    /// Not acknowledged by the client yet.
+    open: BTreeSet<u16>,
+    /// PUBREC was sent for them at least once.
+    recorded: BTreeSet<u16>,
+}
+
+pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
+    let mut sessions: BTreeMap<usize, Exchanges> = BTreeMap::new();
+    for (seq, _, event) in model.history.iter() {
+        let (Event::Sent { socket, .. } | Event::Received { socket, .. }) = event else { continue };
+        let Some(session) = model.session_of[*socket] else { continue };
+        let exchanges = sessions.entry(session).or_default();
+        let mut report = |what: String| {
+            violations.push(Violation { check: "identifiers", what: format!("connection {socket} got at {seq} {what}") });
+        };
+        match event {
+            Event::Sent { packet: Sent::Puback(id) | Sent::Pubcomp(id), .. } => drop(exchanges.open.remove(id)),
+            Event::Sent { packet: Sent::Pubrec(id), .. } => drop(exchanges.recorded.insert(*id)),
+            Event::Received { packet: Got::Publish(receipt), .. } if receipt.qos != QoS::AtMostOnce => {
+                let id = receipt.packet_id;
+                if !exchanges.open.insert(id) && !receipt.dup {
+                    report(format!("a new message under identifier {id}, which is in use"));
+                }
+            }
+            Event::Received { packet: Got::Pubrel { packet_id }, .. } if !exchanges.recorded.contains(packet_id) => {
+                report(format!("PUBREL {packet_id} without having sent PUBREC"));
+            }
+            _ => {}
+        }
+    }
+}
