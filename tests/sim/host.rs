@@ -119,11 +119,12 @@ impl Host {
         let client = around.history.client_of(socket);
         let wire = &mut around.network.sockets[socket];
         wire.fed += bytes.len() as u64;
-        wire.fed_at = now;
         let mut noted = Vec::new();
         if around.history.clients[client].home == self.id && !wire.ended {
             while let Some(&(_, sent)) = wire.marks.front().filter(|(end, _)| *end <= wire.fed) {
                 wire.marks.pop_front();
+                // Whole packets are heard, not bytes.
+                wire.fed_at = now;
                 if matches!(around.history.sent(sent), Sent::Connect) {
                     wire.accepted = true;
                     let existed = self.shard.has_session(&around.history.clients[client].client_id);
