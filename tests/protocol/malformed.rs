@@ -229,7 +229,9 @@ fn fields_that_do_not_fit_are_refused(broker: &Broker) {
             }
             refused(broker, version, &packet(0x30, &[0xFF, 0xFF, b'a']), 0x81);
         }
-        for properties in [&[0x01][..], &[0x02, 0, 0, 0], &[0x03, 0, 9, b'a'], &[0x23, 1], &[0x26, 0, 1, b'a'], &[0x26, 0, 1, b'a', 0, 2, b'b']] {
+        for properties in
+            [&[0x01][..], &[0x02, 0, 0, 0], &[0x03, 0, 9, b'a'], &[0x23, 1], &[0x26, 0, 1, b'a'], &[0x26, 0, 1, b'a', 0, 2, b'b']]
+        {
             refused(broker, V5, &packet(0x30, &[field(b"a"), packets::block(properties)].concat()), 0x81);
         }
         // A property length beyond the packet.
@@ -327,7 +329,9 @@ fn properties_that_come_twice_are_refused(broker: &Broker) {
         refused(broker, V5, &packets::subscribe(V5, 1, &twice, &[("a", 0)]), 0x82);
         let twice = packets::block(&[property::session_expiry(1), property::session_expiry(1)].concat());
         refused(broker, V5, &packet(0xE0, &[vec![0], twice].concat()), 0x82);
-        for property in [property::session_expiry(1), property::receive_maximum(1), property::request_problem(1), property::request_response(0)] {
+        for property in
+            [property::session_expiry(1), property::receive_maximum(1), property::request_problem(1), property::request_response(0)]
+        {
             let mut client = broker.open();
             client.send(&Connect::new(V5, &broker.client_id("twice", 0)).properties(&[property.clone(), property]).bytes());
             client.expect_connack(V5);
@@ -369,7 +373,10 @@ fn connects_that_break_the_format_are_refused(broker: &Broker) {
                 let mut client = broker.open();
                 client.send(&packet(0x10, &whole[2..end]));
                 let said = client.drain_to_close();
-                assert!(said.is_empty() || version == V5 && said.len() == 1 && said[0][3] >= 0x80, "{version:?}, cut at {end}: {said:02x?}");
+                assert!(
+                    said.is_empty() || version == V5 && said.len() == 1 && said[0][3] >= 0x80,
+                    "{version:?}, cut at {end}: {said:02x?}"
+                );
             }
             for text in ILL_FORMED {
                 let at = whole.len() - 4 - 2 - 4 - 2;
@@ -396,7 +403,7 @@ fn connects_that_break_the_format_are_refused(broker: &Broker) {
             vec![0x11, 0, 0],
         ] {
             let mut client = broker.open();
-            client.send(&Connect::new(V5, &broker.client_id("broken", 0)).properties(&[properties.clone()]).bytes());
+            client.send(&Connect::new(V5, &broker.client_id("broken", 0)).properties(std::slice::from_ref(&properties)).bytes());
             client.expect_connack(V5);
             assert!([0x81, 0x82].contains(&client.connack.code), "{properties:02x?}");
             client.expect_close();
