@@ -207,7 +207,7 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(index) else { return };
             let slot = session.connection;
             let outgoing = session.outgoing();
-            if outgoing.held() == 0 || outgoing.queued() >= self.limits.max_queued_messages as usize {
+            if outgoing.next_held().is_none_or(|next| !fits_into_queue(&self.limits, outgoing, next)) {
                 return;
             }
             let Some(Held { delivery, ticket }) = outgoing.take_held() else { return };
@@ -268,8 +268,12 @@ impl Shard {
 
 /// Whether a message may join the queue. Behind one that is held, none does: it would overtake it [MQTT-4.6.0-5].
 fn queue_has_room(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
-    outgoing.held() == 0
-        && outgoing.queued() < limits.max_queued_messages as usize
+    outgoing.held() == 0 && fits_into_queue(limits, outgoing, delivery)
+}
+
+/// Whether a queue with one more message keeps to its limits; an empty one takes a message of any size.
+fn fits_into_queue(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
+    outgoing.queued() < limits.max_queued_messages as usize
         && (outgoing.queued() == 0 || outgoing.queued_bytes() + u64::from(delivery.message.bytes()) <= u64::from(limits.max_queued_bytes))
 }
 
