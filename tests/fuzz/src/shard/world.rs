@@ -17,8 +17,8 @@ const MAX_CLIENTS: usize = 12;
 const MAX_UNREAD: usize = 128 * 1024;
 /// Jumps of time, ms: within a tick of the timer wheel, over one, and over its levels.
 const JUMPS: [u64; 10] = [0, 1, 63, 64, 500, 1_000, 1_500, 11_000, 100_000, 100_000_000];
-/// The longest expiry that a packet can ask for.
-const LONGEST_EXPIRY_MS: u64 = u32::MAX as u64 * 1_000;
+/// Binary logarithm of a time, ms, after which everything expires.
+const LONGEST_JUMP: usize = 43;
 /// Rounds in which shards must have told one another all that they have to tell, and timers that must be enough for the end.
 const ROUNDS: usize = 2_000;
 
@@ -341,16 +341,12 @@ impl World {
         }
     }
 
-    /// Timers run out, one after the other, until there are none; then nothing is left but retained messages.
+    /// Timers run out, first one after the other, then in ever greater jumps, until there are none; then nothing is left but retained messages.
     pub fn time_passes(&mut self) {
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             (0..ROUNDS).find(|_| !self.exchange()).expect("shards have told one another everything");
             let Some(deadline) = self.shards.iter().filter_map(Shard::next_deadline).min() else { break };
-            self.now = self.now.max(deadline) + 1;
-            if self.shards.iter().all(|shard| shard.holdings().sessions == 0) {
-                // Only retained messages have a time that may be over; they are looked for every few seconds until then.
-                self.now += LONGEST_EXPIRY_MS;
-            }
+            self.now = self.now.max(deadline) + (1 << (round / 16).min(LONGEST_JUMP));
             (0..self.shards.len()).for_each(|shard| self.tick(shard, 0));
         }
         for shard in &self.shards {
