@@ -150,20 +150,21 @@ fn an_answer_larger_than_the_client_accepts_ends_the_connection() {
 /// What was held outside of a full queue joins it as it gets room in bytes, too.
 #[test]
 fn held_messages_keep_to_the_queues_limit_of_bytes() {
+    // One in flight, one queued, and two held, which is as many as their limit of bytes lets in.
+    const MESSAGES: u16 = 4;
     let limits = Limits { max_inflight: 1, max_queued_messages: 100, max_queued_bytes: 1_024, ..Limits::default() };
     let mut world = World::new(limits);
     let (subscriber, publisher) = (world.connect("subscriber", Version::V311), world.connect("publisher", Version::V311));
     world.say(subscriber, &subscribe("a", QoS::AtLeastOnce));
-    for packet_id in 1..=20 {
-        world.say(publisher, &publish("a", &[7; 300], QoS::AtLeastOnce, packet_id));
+    for packet_id in 1..=MESSAGES {
+        world.say(publisher, &publish("a", &[7; 500], QoS::AtLeastOnce, packet_id));
     }
-    // One in flight, two queued, three held; the others found no room.
-    for packet_id in 1..=6 {
+    for packet_id in 1..=MESSAGES {
         let queued = world.shard.snapshot().gauges.queued_bytes;
         assert!(queued <= 1_024, "{queued} bytes are queued after {packet_id} acknowledgements");
         let mut puback = Vec::new();
         encode::ack(&mut puback, Version::V311, PacketType::Puback, packet_id, ReasonCode::SUCCESS, &Properties::default());
         world.say(subscriber, &puback);
     }
-    assert_eq!(world.shard.snapshot().counters.publishes_sent[1], 6);
+    assert_eq!(world.shard.snapshot().counters.publishes_sent[1], u64::from(MESSAGES));
 }

@@ -90,7 +90,7 @@ fn random_worlds_keep_every_promise() {
 }
 
 /// Seeds that a planted fault gets to be noticed in.
-const FAULT_SEEDS: u64 = 60;
+const FAULT_SEEDS: u64 = 600;
 
 #[test]
 fn planted_faults_are_noticed_by_the_checker_in_question() {

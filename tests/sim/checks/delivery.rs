@@ -79,6 +79,14 @@ fn describe(model: &Model<'_>, message: MessageIx) -> String {
 /// The coverage of each plain filter, and of each shared one, without what No Local leaves out.
 type Filters<'a> = (Vec<Coverage<'a>>, Vec<Coverage<'a>>);
 
+/// The same for what a session may be sent until `seen`: a message of a shared subscription may come late, from a member whose session ended before it had
+/// taken it, and then to one that was no member yet when it was published.
+fn filters_until<'a>(model: &Model<'_>, session: &'a Session, message: &'a Message, (from, to): (Seq, Seq), seen: Seq) -> Filters<'a> {
+    let had_it = |other: &Session| !other.alive && other.matching(&message.topic, from, to).any(|(group, _)| group.is_some());
+    let to_shared = if model.sessions.iter().any(had_it) { to.max(seen) } else { to };
+    (filters(session, message, from, to).0, filters(session, message, from, to_shared).1)
+}
+
 fn filters<'a>(session: &'a Session, message: &'a Message, from: Seq, to: Seq) -> Filters<'a> {
     let mut filters = (Vec::new(), Vec::new());
     for (group, coverage) in session.matching(&message.topic, from, to) {
@@ -99,7 +107,7 @@ fn clear_was_wanted(model: &Model<'_>, session: &Session, seq: Seq, receipt: &Re
         message.payload.is_empty()
             && message.topic == receipt.topic
             && model.routed(index, seq).is_some_and(|(from, to)| {
-                let (plain, shared) = filters(session, message, from, to);
+                let (plain, shared) = filters_until(model, session, message, (from, to), seq);
                 from <= seq && plain.len() + shared.len() > 0
             })
     });
@@ -122,7 +130,7 @@ fn explain(
             violation(violations, format!("connection {socket} got at {seq} message {index}, which no shard ever had"));
             continue;
         };
-        let (plain, shared) = filters(session, message, from, to);
+        let (plain, shared) = filters_until(model, session, message, (from, to), seq);
         let fits = merged(&plain, message, receipt)
             || shared.iter().any(|coverage| coverage.entries.iter().any(|entry| alone(entry, message, receipt, message.retain)))
             || (receipt.retain && fetched(session, message, receipt, seq));
@@ -205,7 +213,7 @@ fn count(
     let message = &model.history.messages[index];
     let publication = &model.publications[index];
     let Some((from, to)) = model.routed(index, Seq::MAX) else { return };
-    let (plain, shared) = filters(session, message, from, to);
+    let (plain, shared) = filters_until(model, session, message, (from, to), Seq::MAX);
     let refusable = tight && publication.socket.is_some_and(|socket| !model.history.connections[socket].version.is_v5());
     let sent = match message.qos {
         QoS::AtLeastOnce => publication.processed.len().max(1),
