@@ -3,6 +3,7 @@
 use super::acks::{AnswerTo, Ticket, TicketId, Tickets, worse};
 use super::connection::NONE;
 use super::ids::{ShardId, ShardSet};
+use super::journal::exchange::Taken;
 use super::message::{Delivery, Incoming, Message};
 use super::peer::{Batch, Exchange, PeerMessage, PeerOptions, PeerPublish};
 use super::publish::is_sys;
@@ -193,9 +194,9 @@ impl Shard {
         let mut job = Job::new(publisher);
         let mark = self.journal_mark();
         shares.clear();
-        let taken = self.is_taken(publisher.exchange, incoming);
-        let mut code = if taken { ReasonCode::SUCCESS } else { self.deliver_local(incoming, &matches, &mut job) };
-        for &group in matches.groups.iter().filter(|_| !taken) {
+        let taken = self.taken_before(publisher.exchange, incoming);
+        let mut code = self.deliver_local(incoming, &matches, &mut job, taken.as_ref());
+        for &group in matches.groups.iter().filter(|_| taken.is_none()) {
             code = worse(code, self.deliver_share(group, incoming, &mut shares, &mut job));
         }
         let mut remote = matches.remote;
@@ -277,24 +278,22 @@ impl Shard {
         }
         self.finish_run();
         let exchange = batch.exchange(publish);
-        let taken = self.is_taken(exchange, &incoming);
+        let taken = self.taken_before(exchange, &incoming);
         let answer = |kept| publish.ticket.map_or(AnswerTo::Nobody, |ticket| AnswerTo::Peer { shard: from, ticket, kept });
         let mut job = Job::new(Publisher { session: NONE, hold: publish.hold, answer: answer(exchange.is_some()), exchange: None });
         let mark = self.journal_mark();
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
-        if taken {
-            code = ReasonCode::SUCCESS;
-        } else if !alive {
+        if !alive && taken.is_none() {
             // How many it would have matched does not matter any more: one for all.
             self.counters.deliveries_matched += 1;
             self.counters.count_dropped(DropReason::Expired, 1);
         } else if publish.deliver {
             let mut matches = self.scratch.matches.take().unwrap_or_default();
             self.topics.matches(incoming.topic, &mut matches);
-            code = self.deliver_local(&incoming, &matches, &mut job);
+            code = self.deliver_local(&incoming, &matches, &mut job, taken.as_ref());
             self.scratch.matches = Some(matches);
         }
-        for fingerprint in batch.shares(publish).filter(|_| alive && !taken) {
+        for fingerprint in batch.shares(publish).filter(|_| alive && taken.is_none()) {
             code = worse(code, self.deliver_share_here(fingerprint, &incoming, &mut job));
         }
         if publish.store {
@@ -302,15 +301,15 @@ impl Shard {
         }
         let noted = exchange.filter(|_| !code.is_error() && (job.is_open() || self.recorded_since(mark)));
         noted.into_iter().for_each(|exchange| self.note_taken(exchange, &incoming));
-        let kept = taken || noted.is_some();
+        let kept = taken.is_some() || noted.is_some();
         let commit = self.commit_since(mark);
         if let Settled::Now(code) = self.finish_job(job, code, mark) {
             self.answer(answer(kept), code, Kept::Nowhere, commit);
         }
     }
 
-    /// Delivers to the subscribers of this shard.
-    fn deliver_local(&mut self, incoming: &Incoming<'_>, matches: &Matches, job: &mut Job) -> ReasonCode {
+    /// Delivers to the subscribers of this shard, but to those that have the message.
+    fn deliver_local(&mut self, incoming: &Incoming<'_>, matches: &Matches, job: &mut Job, taken: Option<&Taken>) -> ReasonCode {
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
         if matches.filters.is_empty() {
             return code;
@@ -319,6 +318,10 @@ impl Shard {
         targets.resolve(&self.topics, matches, job.publisher.session);
         let mut message = None;
         for target in &targets.list {
+            if taken.is_some_and(|taken| self.sessions.get(target.session).is_none_or(|session| taken.covers(&session.client_id))) {
+                code = worse(code, ReasonCode::SUCCESS);
+                continue;
+            }
             if incoming.retain {
                 self.note_live_retained(target.session, incoming.topic);
             }

@@ -6,14 +6,58 @@
 
 use std::hash::BuildHasher;
 
+use smallvec::SmallVec;
+
 use super::record::Record;
 use crate::broker::acks::{AnswerTo, Ticket, TicketId};
 use crate::broker::ids::{ConnId, ShardId};
 use crate::broker::message::Incoming;
 use crate::broker::peer::{Exchange, PeerMessage};
-use crate::broker::session::{FixedHasher, Kept, Received};
+use crate::broker::session::{FixedHasher, Kept, Received, home_of};
 use crate::broker::shard::Shard;
 use crate::mqtt::ReasonCode;
+
+/// The sessions of one shard, as the shards were then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenBy {
+    pub shard: u16,
+    pub shards: u16,
+}
+
+/// Who has taken the message of an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    digest: u64,
+    by: SmallVec<[TakenBy; 2]>,
+}
+
+impl Taken {
+    /// One more; where the message is another one, what was said of the old one is void.
+    pub fn add(&mut self, digest: u64, by: TakenBy) {
+        if self.digest != digest {
+            *self = Taken { digest, by: SmallVec::new() };
+        }
+        if !self.by.contains(&by) {
+            self.by.push(by);
+        }
+    }
+
+    pub fn merge(&mut self, other: Taken) {
+        other.by.into_iter().for_each(|by| self.add(other.digest, by));
+    }
+
+    /// Whether the session of this client has the message, or does not get it.
+    pub fn covers(&self, client_id: &str) -> bool {
+        self.by.iter().any(|by| home_of(client_id, by.shards) == ShardId(by.shard))
+    }
+
+    /// Appends it as records.
+    pub fn put(&self, Exchange { session, packet_id }: Exchange, records: &mut Vec<u8>) {
+        for &TakenBy { shard, shards } in &self.by {
+            Record::Taken { session, packet_id, digest: self.digest, shard, shards }.put(records);
+        }
+    }
+}
 
 /// Tells a repetition from a new message under the same identifier.
 fn digest(incoming: &Incoming<'_>) -> u64 {
@@ -27,18 +71,19 @@ impl Shard {
         (session != 0 && self.journal.is_some()).then_some(Exchange { session, packet_id })
     }
 
-    /// Whether the message of this exchange was taken here by an earlier run of the broker.
-    pub(in crate::broker) fn is_taken(&self, exchange: Option<Exchange>, incoming: &Incoming<'_>) -> bool {
-        let taken = exchange.and_then(|exchange| self.journal.as_ref()?.taken.get(&exchange));
-        taken.is_some_and(|&taken| taken == digest(incoming))
+    /// Who has taken this message before, in an earlier run of the broker.
+    pub(in crate::broker) fn taken_before(&self, exchange: Option<Exchange>, incoming: &Incoming<'_>) -> Option<Taken> {
+        let taken = self.journal.as_ref()?.taken.get(&exchange?)?;
+        (taken.digest == digest(incoming)).then(|| taken.clone())
     }
 
     /// The message of this exchange is taken; to be noted in the commit that holds it.
     pub(in crate::broker) fn note_taken(&mut self, exchange: Exchange, incoming: &Incoming<'_>) {
         let Some(journal) = &mut self.journal else { return };
-        let digest = digest(incoming);
-        journal.taken.insert(exchange, digest);
-        journal.put(&Record::Taken { session: exchange.session, packet_id: exchange.packet_id, digest });
+        let (digest, by) = (digest(incoming), TakenBy { shard: self.id.0, shards: self.shards });
+        journal.taken.entry(exchange).or_default().add(digest, by);
+        let TakenBy { shard, shards } = by;
+        journal.put(&Record::Taken { session: exchange.session, packet_id: exchange.packet_id, digest, shard, shards });
     }
 
     fn forget_taken(&mut self, Exchange { session, packet_id }: Exchange) {
@@ -59,7 +104,13 @@ impl Shard {
 
     /// A QoS 2 message of a client is in its place everywhere: its identifier is kept if anything of the message is.
     pub(in crate::broker) fn note_received(&mut self, index: u32, packet_id: u16, kept: Kept) -> Kept {
-        let Some(exchange) = self.exchange_of(index, packet_id).filter(|_| kept != Kept::Nowhere) else { return Kept::Nowhere };
+        let Some(exchange) = self.exchange_of(index, packet_id) else { return Kept::Nowhere };
+        // What an earlier run left may stand in the journal of any shard.
+        let left = self.journal.as_ref().is_some_and(|journal| journal.taken.contains_key(&exchange));
+        let kept = if left { Kept::Elsewhere } else { kept };
+        if kept == Kept::Nowhere {
+            return kept;
+        }
         // The publisher's own shard has the identifier itself from now on.
         self.forget_taken(exchange);
         if let Some(journal) = &mut self.journal {
@@ -108,6 +159,7 @@ impl Shard {
     /// PUBREL ends what was kept of an identifier; PUBCOMP must not leave before that is durable, or the next message under it might pass for a repetition.
     pub(in crate::broker) fn note_received_ended(&mut self, index: u32, packet_id: u16, slot: u32) {
         let Some(exchange) = self.exchange_of(index, packet_id) else { return };
+        self.forget_taken(exchange);
         if let Some(journal) = &mut self.journal {
             journal.put(&Record::ReceivedEnded { session: exchange.session, packet_id });
             self.gate_on_all(slot);

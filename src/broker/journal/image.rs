@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 
+use super::exchange::{Taken, TakenBy};
 use super::record::{Record, Stored};
 use crate::broker::message::{Message, SubscriptionIds};
 use crate::broker::session::FixedHasher;
@@ -62,7 +63,7 @@ struct Named<'a> {
 pub struct Image<'a> {
     pub sessions: BTreeMap<u64, KeptSession<'a>>,
     messages: HashMap<u64, Named<'a>, FixedHasher>,
-    pub taken: BTreeMap<(u64, u16), u64>,
+    pub taken: BTreeMap<(u64, u16), Taken>,
     /// All sessions of the log, also those of other shards.
     pub names: BTreeSet<u64>,
 }
@@ -86,8 +87,8 @@ impl<'a> Image<'a> {
             Record::Message { message, stored } => {
                 self.messages.insert(message, Named { stored, message: None });
             }
-            Record::Taken { session, packet_id, digest } => {
-                self.taken.insert((session, packet_id), digest);
+            Record::Taken { session, packet_id, digest, shard, shards } => {
+                self.taken.entry((session, packet_id)).or_default().add(digest, TakenBy { shard, shards });
             }
             Record::TakenEnded { session, packet_id } => {
                 self.taken.remove(&(session, packet_id));

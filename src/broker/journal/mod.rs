@@ -8,7 +8,7 @@
 //! - [`rewrite`]: what is live is written anew, a slice a turn, when the log has grown too long, and what lies before it may be deleted.
 //! - [`image`]: one log of an earlier run, read. [`restore`]: the shard as the images say.
 
-mod exchange;
+pub mod exchange;
 mod image;
 mod note;
 pub mod record;
@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
+use self::exchange::Taken;
 use self::record::Record;
 use self::rewrite::Rewrite;
 use super::acks::TicketId;
@@ -78,8 +79,8 @@ pub struct Journal {
     /// The message that was written last, and the number that deliveries name it by; of this turn.
     last_message: Option<Message>,
     message_number: u64,
-    /// QoS 2 messages of other shards that were taken here, with what tells a repetition from a new message.
-    taken: HashMap<Exchange, u64, FixedHasher>,
+    /// QoS 2 messages that shards have taken, of exchanges that are not over.
+    taken: HashMap<Exchange, Taken, FixedHasher>,
 }
 
 impl Journal {

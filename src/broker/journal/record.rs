@@ -101,11 +101,13 @@ pub enum Record<'a> {
         session: u64,
         packet_id: u16,
     },
-    /// A QoS 2 message of a session of another shard is taken here.
+    /// The sessions of one shard have taken a QoS 2 message, or need not: shard `shard` of `shards`, as it was then.
     Taken {
         session: u64,
         packet_id: u16,
         digest: u64,
+        shard: u16,
+        shards: u16,
     },
     TakenEnded {
         session: u64,
@@ -203,7 +205,9 @@ impl Record<'_> {
             Record::Finished { session, number } => to.u8(FINISHED).u64(*session).u64(*number),
             Record::Received { session, packet_id, elsewhere } => to.u8(RECEIVED).u64(*session).u16(*packet_id).u8(u8::from(*elsewhere)),
             Record::ReceivedEnded { session, packet_id } => to.u8(RECEIVED_ENDED).u64(*session).u16(*packet_id),
-            Record::Taken { session, packet_id, digest } => to.u8(TAKEN).u64(*session).u16(*packet_id).u64(*digest),
+            Record::Taken { session, packet_id, digest, shard, shards } => {
+                to.u8(TAKEN).u64(*session).u16(*packet_id).u64(*digest).u16(*shard).u16(*shards)
+            }
             Record::TakenEnded { session, packet_id } => to.u8(TAKEN_ENDED).u64(*session).u16(*packet_id),
         };
     }
@@ -298,7 +302,9 @@ impl<'a> Reader<'_, 'a> {
             FINISHED => Record::Finished { session: self.u64()?, number: self.u64()? },
             RECEIVED => Record::Received { session: self.u64()?, packet_id: self.u16()?, elsewhere: self.u8()? != 0 },
             RECEIVED_ENDED => Record::ReceivedEnded { session: self.u64()?, packet_id: self.u16()? },
-            TAKEN => Record::Taken { session: self.u64()?, packet_id: self.u16()?, digest: self.u64()? },
+            TAKEN => {
+                Record::Taken { session: self.u64()?, packet_id: self.u16()?, digest: self.u64()?, shard: self.u16()?, shards: self.u16()? }
+            }
             TAKEN_ENDED => Record::TakenEnded { session: self.u64()?, packet_id: self.u16()? },
             _ => return None,
         })

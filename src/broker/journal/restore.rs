@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::exchange::Taken;
 use super::image::{Image, KeptDelivery, KeptSession};
 use super::record::{self, Record, Stored, shift};
 use super::rewrite::Rewrite;
@@ -22,12 +23,12 @@ impl Shard {
         let unix_ms = journal.unix_ms;
         journal.rewrite = Some(Rewrite::everything());
         let mut names = BTreeSet::new();
-        let mut taken = BTreeMap::new();
-        for (index, log) in logs.iter().enumerate() {
+        let mut taken: BTreeMap<_, Taken> = BTreeMap::new();
+        for log in logs {
             let image = self.read_log(log, unix_ms);
-            // After a change of the number of shards nobody can tell whose subscribers had a message; they might miss it if it passed for taken.
-            if logs.len() == usize::from(self.shards) && index == usize::from(self.id.0) {
-                taken = image.taken;
+            // Whoever has taken a message may live here now.
+            for (exchange, other) in image.taken {
+                taken.entry(exchange).or_insert_with(Taken::default).merge(other);
             }
             names.extend(image.names);
             for (id, kept) in image.sessions {
@@ -36,7 +37,7 @@ impl Shard {
         }
         if let Some(journal) = &mut self.journal {
             let open = taken.into_iter().filter(|((session, _), _)| names.contains(session));
-            journal.taken.extend(open.map(|((session, packet_id), digest)| (Exchange { session, packet_id }, digest)));
+            journal.taken.extend(open.map(|((session, packet_id), taken)| (Exchange { session, packet_id }, taken)));
         }
     }
 

@@ -100,8 +100,8 @@ impl Shard {
         if !done {
             return Stage::Retained(cursor);
         }
-        for (exchange, &digest) in &journal.taken {
-            Record::Taken { session: exchange.session, packet_id: exchange.packet_id, digest }.put(&mut journal.records);
+        for (exchange, taken) in &journal.taken {
+            taken.put(*exchange, &mut journal.records);
         }
         Stage::Sessions { index: 0, after: 0 }
     }

@@ -33,7 +33,7 @@ fn records<'a>(text: &'a str, bytes: &'a [u8], number: u64, small: u16, flag: bo
         Record::Finished { session, number },
         Record::Received { session, packet_id: small, elsewhere: flag },
         Record::ReceivedEnded { session, packet_id: small },
-        Record::Taken { session, packet_id: small, digest: number },
+        Record::Taken { session, packet_id: small, digest: number, shard: small, shards: 3 },
         Record::TakenEnded { session, packet_id: small },
         Record::SessionEnded { session },
     ]
