@@ -52,7 +52,7 @@ fn bind_in_time(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     loop {
         match bind(address, shared) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::park_timeout(Duration::from_millis(20));
             }
             outcome => return outcome,
         }

@@ -28,6 +28,8 @@ sys.path.insert(0, str(HERE))
 #: Messages that a publisher has under way at most.
 WINDOW = 20
 TIMEOUT_S = 30
+#: Never set: between two looks at a condition.
+PAUSE = threading.Event()
 #: What PUBCOMP says when an exchange had been over, and only the broker's answer was lost.
 NOT_FOUND = 0x92
 
@@ -48,7 +50,7 @@ def wait_until(what, condition):
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {TIMEOUT_S} s: {what}")
-        time.sleep(0.005)
+        PAUSE.wait(0.005)
 
 
 class Broker:
@@ -108,7 +110,7 @@ class Client:
                 self._connect()
                 break
             except OSError:
-                time.sleep(0.02)
+                PAUSE.wait(0.02)
         self.paho.loop_start()
 
     def _connected(self, _client, _userdata, flags, reason, _properties):
@@ -143,7 +145,7 @@ class Publisher(Client):
         while not self._ending.is_set() or self._numbers:
             self._take_answers()
             if self._ending.is_set() or not self.online.is_set() or len(self._numbers) >= WINDOW:
-                time.sleep(0.001)
+                PAUSE.wait(0.001)
                 continue
             retain = self.sent % 5 == 0
             topic = f"crash/{'kept' if retain else 'live'}/{self.name}"
@@ -256,7 +258,8 @@ def run(options, broker, chance):
         except AssertionError as fault:
             states = [f"{client.name}: connects {client.connects}, online {client.online.is_set()}" for client in [*publishers, *subscribers]]
             raise AssertionError("\n".join([str(fault), *states, *check(publishers, subscribers)])) from fault
-        time.sleep(chance.random() * 0.3)
+        # The moment of death is the one thing that nothing is waited for.
+        PAUSE.wait(chance.random() * 0.3)
         broker.kill()
         broker.start(shards[number % len(shards)])
         total = sum(len(publisher.acknowledged) for publisher in publishers)
