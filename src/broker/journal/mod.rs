@@ -83,6 +83,11 @@ pub struct Journal {
     taken: HashMap<Exchange, Taken, FixedHasher>,
 }
 
+/// The front of a queue, if it is due.
+fn pop_if<T>(queue: &mut VecDeque<T>, due: impl FnOnce(&T) -> bool) -> Option<T> {
+    if queue.front().is_some_and(due) { queue.pop_front() } else { None }
+}
+
 impl Journal {
     pub(super) fn is_failing(&self) -> bool {
         self.failing
@@ -121,7 +126,7 @@ impl Journal {
     fn commit_reported(&mut self, number: u64) {
         self.committed = number.max(self.committed);
         self.failing = false;
-        while let Some((_, bytes)) = self.under_way.pop_front_if(|(first, _)| *first <= number) {
+        while let Some((_, bytes)) = pop_if(&mut self.under_way, |(first, _)| *first <= number) {
             self.under_way_bytes -= bytes;
         }
     }
@@ -168,12 +173,12 @@ impl Shard {
         journal.commit_reported(number);
         journal.rewrite_committed(number, segment);
         while let Some(journal) = &mut self.journal
-            && let Some((_, slot)) = journal.gated.pop_front_if(|(gate, _)| *gate <= number)
+            && let Some((_, slot)) = pop_if(&mut journal.gated, |(gate, _)| *gate <= number)
         {
             self.mark_dirty(slot);
         }
         while let Some(journal) = &mut self.journal
-            && let Some(Reply { shard, ticket, code, kept, .. }) = journal.replies.pop_front_if(|reply| reply.gate <= number)
+            && let Some(Reply { shard, ticket, code, kept, .. }) = pop_if(&mut journal.replies, |reply| reply.gate <= number)
         {
             self.peers.to(shard).messages.push(PeerMessage::PublishDone { ticket, code, kept });
         }
