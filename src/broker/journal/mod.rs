@@ -30,6 +30,7 @@ use super::message::Message;
 use super::peer::{Exchange, PeerMessage};
 use super::session::FixedHasher;
 use super::shard::Shard;
+use crate::config::Durability;
 use crate::mqtt::ReasonCode;
 
 /// What the log's writer is to do, in this order.
@@ -206,8 +207,15 @@ impl Shard {
         self.journal.as_ref().filter(|journal| journal.records.len() > mark).map_or(0, |journal| journal.number)
     }
 
-    /// Holds a connection's output back until a commit is durable.
+    /// Holds a connection's output back until a commit is durable, where its client was promised so.
     pub(super) fn gate(&mut self, slot: u32, commit: u64) {
+        if self.connections.slot(slot).is_some_and(|conn| conn.terms.durability == Durability::Commit) {
+            self.hold_back(slot, commit);
+        }
+    }
+
+    /// Holds a connection's output back until a commit is durable.
+    pub(super) fn hold_back(&mut self, slot: u32, commit: u64) {
         if let Some(conn) = self.connections.slot_mut(slot) {
             conn.gate = conn.gate.max(commit);
         }
