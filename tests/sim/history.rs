@@ -95,6 +95,10 @@ pub enum Event {
         socket: SocketIx,
         certain: bool,
     },
+    /// A shard took a connection over from a listener or from another shard.
+    Opened {
+        socket: SocketIx,
+    },
     /// CONNECT reached the home shard; `existed`: a session was there just before.
     Accepted {
         socket: SocketIx,
@@ -191,6 +195,10 @@ pub struct Connection {
     pub receive_maximum: u16,
     pub max_packet_bytes: u32,
     pub will: Option<WillPlan>,
+    /// Topic aliases that the broker may set.
+    pub alias_maximum: u16,
+    /// The client never sends all of CONNECT.
+    pub half: bool,
 }
 
 /// Why a message was published.
@@ -233,6 +241,8 @@ pub struct History {
     pub connections: Vec<Connection>,
     pub messages: Vec<Message>,
     pub clients: Vec<Identity>,
+    /// The client that subscribes to all wills, all the time.
+    pub watcher: Option<ClientIx>,
     /// The client that asked for all retained messages.
     pub reader: Option<ClientIx>,
 }

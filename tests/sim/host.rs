@@ -221,6 +221,7 @@ impl Host {
         wire.fed_at = now;
         wire.paused = false;
         self.sockets.push((conn, socket));
+        around.history.push(Event::Opened { socket });
         Some(conn)
     }
 

@@ -28,7 +28,7 @@ pub struct Settings {
     pub jump_permille: u64,
     /// Percent of the subscriptions that are shared.
     pub shared_percent: u64,
-    /// Percent of the filters with wildcards that clients use.
+    /// Percent of the messages that are large.
     pub large_percent: u64,
     /// Largest payload of a large message, bytes.
     pub large_bytes: u64,
@@ -39,6 +39,10 @@ pub struct Settings {
     /// Percent of steps in which a client sends acknowledgements that are due.
     pub ack_percent: u64,
     pub sys_interval_s: u32,
+    /// Clients acknowledge in any order, which the standard does not allow them and brokers have to live with.
+    pub rude: bool,
+    /// No limit is near: not even a message of QoS 0 may be lost.
+    pub roomy: bool,
     /// Queues are so short that publishers of 3.x have to wait.
     pub tight: bool,
 }
@@ -86,6 +90,8 @@ impl Settings {
             activity_percent: rng.pick(&[10, 40, 90]),
             ack_percent: rng.pick(&[10, 50, 100]),
             sys_interval_s: rng.pick(&[0, 0, 0, 1]),
+            rude: rng.percent(20),
+            roomy: limits.max_queued_messages == Limits::default().max_queued_messages && limits.out_buffer_bytes == Limits::default().out_buffer_bytes,
             tight: limits.queue_full == QueueFull::RejectNew && (limits.max_queued_messages < 1_000 || limits.max_queued_bytes < 100_000),
             limits: Arc::new(limits),
         }
@@ -111,6 +117,8 @@ fn limits(rng: &mut Rng) -> Limits {
         v3_session_expiry_s: rng.pick(&[10, u32::MAX]),
         max_keep_alive_s: rng.pick(&[20, u16::MAX]),
         connect_timeout_ms: rng.pick(&[1_000, 10_000]),
+        topic_alias_maximum: rng.pick(&[0, 2, 64]),
+        topic_alias_out_maximum: rng.pick(&[0, 3]),
         ..defaults
     }
 }

@@ -45,6 +45,13 @@ impl World {
             history.clients.push(Identity { client_id, home });
             clients.push(Client::new(ix, rng.pick(&[Version::V31, Version::V311, Version::V5, Version::V5]), false));
         }
+        let ix = clients.len();
+        let home = home_of("watcher", settings.shards);
+        history.clients.push(Identity { client_id: "watcher".to_owned(), home });
+        history.watcher = Some(ix);
+        let mut watcher = Client::new(ix, Version::V5, true);
+        watcher.watches = Some("w/#");
+        clients.push(watcher);
         let hosts = (0..settings.shards).map(|shard| Host::new(ShardId(shard), &settings, history.now)).collect();
         let network = Network::new(settings.shards, settings.ring_capacity);
         let last_turn = vec![history.now; usize::from(settings.shards)];

@@ -10,6 +10,9 @@ mod replicas;
 mod retained;
 mod sessions;
 mod timers;
+mod wills;
+
+use ringmq::config::QueueFull;
 
 use crate::history::Event;
 use crate::lives::Lives;
@@ -45,6 +48,7 @@ pub fn all(world: &World) -> Vec<Violation> {
     let lives = Lives::new(&world.history);
     sessions::check(&model, &lives, &mut violations);
     timers::check(world, &model, &lives, &mut violations);
+    wills::check(world.settings.tight || world.settings.limits.queue_full == QueueFull::DropOldest, &model, &lives, &mut violations);
     retained::check(&model, &mut violations);
     accounting::check(&model, &mut violations);
     violations
