@@ -10,7 +10,7 @@ use ringmq::mqtt::{Connect, Packet, Properties, PublishOut, QoS, Version, decode
 
 /// A 5.0 client with this Topic Alias Maximum.
 fn connect(world: &mut OneShard, client_id: &str, topic_alias_maximum: u16) -> ConnId {
-    let conn = world.shard.open(0, Origin { listener: 0, peer: None }).unwrap();
+    let conn = world.shard.open(0, Origin { listener: 0, peer: None }).expect("there is room");
     let mut bytes = Vec::new();
     let properties = Properties { topic_alias_maximum: Some(topic_alias_maximum), ..Properties::default() };
     let connect = Connect {
@@ -45,9 +45,10 @@ fn published(world: &mut OneShard, publisher: ConnId, subscriber: ConnId, topics
     }
     let mut found = Vec::new();
     let mut rest = &received[..];
-    while let Some(header) = peek(rest, u32::MAX).unwrap() {
+    while let Some(header) = peek(rest, u32::MAX).expect("a valid header") {
         let (packet, after) = rest.split_at(header.total_len());
-        if let Packet::Publish(publish) = decode(Version::V5, header.first, &packet[header.header_len as usize..]).unwrap() {
+        if let Packet::Publish(publish) = decode(Version::V5, header.first, &packet[header.header_len as usize..]).expect("a valid packet")
+        {
             found.push((publish.topic.to_owned(), publish.properties.topic_alias));
         }
         rest = after;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringmq::broker::{Command, ConnId, Origin, Shard, ShardConfig, ShardId};
 use ringmq::config::Limits;
-use ringmq::mqtt::{Connect, Properties, PublishOut, QoS, SubscribeEntry, SubscribeOptions, Version, encode};
+use ringmq::mqtt::{Connect, PacketType, Properties, PublishOut, QoS, ReasonCode, SubscribeEntry, SubscribeOptions, Version, encode};
 
 /// A shard whose clients take at once what they are sent.
 struct World {
@@ -145,4 +145,26 @@ fn an_answer_larger_than_the_client_accepts_ends_the_connection() {
         assert_eq!(world.say(client, &packet), [0xE0, 1, 0x95]);
         assert_eq!(world.closed(), [client]);
     }
+}
+
+/// What was held outside of a full queue joins it as it gets room in bytes, too.
+#[test]
+fn held_messages_keep_to_the_queues_limit_of_bytes() {
+    // One in flight, one queued, and two held, which is as many as their limit of bytes lets in.
+    const MESSAGES: u16 = 4;
+    let limits = Limits { max_inflight: 1, max_queued_messages: 100, max_queued_bytes: 1_024, ..Limits::default() };
+    let mut world = World::new(limits);
+    let (subscriber, publisher) = (world.connect("subscriber", Version::V311), world.connect("publisher", Version::V311));
+    world.say(subscriber, &subscribe("a", QoS::AtLeastOnce));
+    for packet_id in 1..=MESSAGES {
+        world.say(publisher, &publish("a", &[7; 500], QoS::AtLeastOnce, packet_id));
+    }
+    for packet_id in 1..=MESSAGES {
+        let queued = world.shard.snapshot().gauges.queued_bytes;
+        assert!(queued <= 1_024, "{queued} bytes are queued after {packet_id} acknowledgements");
+        let mut puback = Vec::new();
+        encode::ack(&mut puback, Version::V311, PacketType::Puback, packet_id, ReasonCode::SUCCESS, &Properties::default());
+        world.say(subscriber, &puback);
+    }
+    assert_eq!(world.shard.snapshot().counters.publishes_sent[1], u64::from(MESSAGES));
 }

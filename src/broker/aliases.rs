@@ -21,6 +21,17 @@ pub struct Alias {
     pub known: bool,
 }
 
+impl Alias {
+    /// This alias if the packet `fits` with it; none, if the bytes that set it are what makes the packet too large; `None` if it is too large without.
+    #[inline]
+    pub fn if_it_fits(self, fits: impl Fn(Alias) -> bool) -> Option<Alias> {
+        if fits(self) {
+            return Some(self);
+        }
+        Some(Alias::default()).filter(|&none| self.number != 0 && !self.known && fits(none))
+    }
+}
+
 impl TopicAliases {
     /// Aliases from 1 to `maximum` [MQTT-3.1.2-26]; `None` where the client allows none [MQTT-3.1.2-27].
     pub fn new(maximum: u16) -> Option<Box<TopicAliases>> {
@@ -32,8 +43,8 @@ impl TopicAliases {
         if let Some(&number) = self.numbers.get(topic) {
             return Alias { number, known: true };
         }
-        let next = self.numbers.len() as u16 + 1;
-        Alias { number: if next <= self.maximum { next } else { 0 }, known: false }
+        let next = u16::try_from(self.numbers.len() + 1).ok().filter(|&next| next <= self.maximum);
+        Alias { number: next.unwrap_or(0), known: false }
     }
 
     /// The PUBLISH was sent: from now on the client knows its alias.
@@ -57,6 +68,17 @@ mod tests {
             aliases.learn(topic, alias);
         }
         assert!(TopicAliases::new(0).is_none());
+    }
+
+    #[test]
+    fn the_largest_maximum_is_used_up_as_any_other() {
+        let mut aliases = TopicAliases::new(u16::MAX).unwrap();
+        for number in 1..=u16::MAX {
+            let topic = number.to_string();
+            assert_eq!(aliases.look_up(&topic).number, number);
+            aliases.learn(&topic, aliases.look_up(&topic));
+        }
+        assert_eq!(aliases.look_up("one more"), Alias::default());
     }
 
     #[test]

@@ -25,8 +25,7 @@ impl Shard {
         if conn.unsent() as u64 > allowed {
             return self.counters.count_dropped(DropReason::OutBufferFull, 1);
         }
-        let alias = conn.alias_of(incoming.topic);
-        let packet = PublishOut {
+        let packet = |alias: Alias| PublishOut {
             retain,
             forward: incoming.forward,
             message_expiry: remaining_s(incoming.expires_at, now),
@@ -34,10 +33,13 @@ impl Shard {
             topic_alias: alias.number,
             ..PublishOut::new(if alias.known { "" } else { incoming.topic }, incoming.payload)
         };
-        if conn.max_packet_bytes != u32::MAX && encode::publish_len(conn.version, &packet) > conn.max_packet_bytes as usize {
+        let (version, maximum) = (conn.version, conn.max_packet_bytes as usize);
+        let fits = |alias| maximum == u32::MAX as usize || encode::publish_len(version, &packet(alias)) <= maximum;
+        let Some(alias) = conn.alias_of(incoming.topic).if_it_fits(fits) else {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
-        }
+        };
+        let packet = packet(alias);
         encode::publish(conn.out.own(), conn.version, &packet);
         conn.alias_sent(incoming.topic, alias);
         self.counters.packets_sent += 1;
@@ -142,12 +144,13 @@ impl Shard {
             // [MQTT-3.3.2-5]
             return self.counters.count_dropped(DropReason::Expired, 1);
         }
-        let alias = conn.alias_of(delivery.message.topic());
-        let mut to = Transmission { version: conn.version, packet_id: 1, dup: false, now, max_packet_bytes: conn.max_packet_bytes, alias };
-        if !delivery.fits(to) {
+        let (version, max_packet_bytes) = (conn.version, conn.max_packet_bytes);
+        let to = |alias| Transmission { version, packet_id: 1, dup: false, now, max_packet_bytes, alias };
+        let Some(alias) = conn.alias_of(delivery.message.topic()).if_it_fits(|alias| delivery.fits(to(alias))) else {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
             return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
-        }
+        };
+        let mut to = to(alias);
         let outgoing = session.outgoing();
         to.packet_id = outgoing.next_id();
         delivery.encode(&mut conn.out, to);
@@ -157,7 +160,8 @@ impl Shard {
         outgoing.start(delivery);
     }
 
-    /// Sends what waits for a connection, as far as its window and its output have room: first what has to be sent again, then the queue.
+    /// Sends what waits for a connection, as far as its window and its output have room: first what has to be sent again, then the queue without what has
+    /// expired [MQTT-3.3.2-5].
     pub(super) fn send_waiting(&mut self, slot: u32) {
         let Some(index) = self.connections.slot(slot).map(|conn| conn.session) else { return };
         if self.sessions.get(index).is_none_or(|session| session.outgoing.is_none()) {
@@ -207,7 +211,7 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(index) else { return };
             let slot = session.connection;
             let outgoing = session.outgoing();
-            if outgoing.held() == 0 || outgoing.queued() >= self.limits.max_queued_messages as usize {
+            if outgoing.next_held().is_none_or(|next| !fits_into_queue(&self.limits, outgoing, next)) {
                 return;
             }
             let Some(Held { delivery, ticket }) = outgoing.take_held() else { return };
@@ -268,8 +272,12 @@ impl Shard {
 
 /// Whether a message may join the queue. Behind one that is held, none does: it would overtake it [MQTT-4.6.0-5].
 fn queue_has_room(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
-    outgoing.held() == 0
-        && outgoing.queued() < limits.max_queued_messages as usize
+    outgoing.held() == 0 && fits_into_queue(limits, outgoing, delivery)
+}
+
+/// Whether a queue with one more message keeps to its limits; an empty one takes a message of any size.
+fn fits_into_queue(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {
+    outgoing.queued() < limits.max_queued_messages as usize
         && (outgoing.queued() == 0 || outgoing.queued_bytes() + u64::from(delivery.message.bytes()) <= u64::from(limits.max_queued_bytes))
 }
 

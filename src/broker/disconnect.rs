@@ -1,6 +1,6 @@
 //! The end of a connection, in all its ways, and what becomes of the session and its will.
 
-use super::connection::{NONE, State};
+use super::connection::{Connection, NONE, State};
 use super::ids::ConnId;
 use super::message::NEVER;
 use super::outgoing::Outgoing;
@@ -40,6 +40,11 @@ impl Shard {
 
     /// Ends a connection from our side: a 5.0 client is told the reason, then the socket is closed [MQTT-3.14.4-2] [MQTT-4.13.2-1].
     pub(super) fn disconnect(&mut self, id: ConnId, reason: ReasonCode, will: Will) {
+        self.disconnect_because(id, reason, "", will);
+    }
+
+    /// The same with the reason in words; empty where there is nothing to add.
+    pub(super) fn disconnect_because(&mut self, id: ConnId, reason: ReasonCode, what: &str, will: Will) {
         let Some(conn) = self.connections.get(id) else { return };
         if conn.state == State::Closing {
             return;
@@ -47,8 +52,9 @@ impl Shard {
         // No DISCONNECT before CONNACK [MQTT-3.14.0-1].
         let tell = conn.version.is_v5() && conn.state == State::Connected;
         if tell && let Some(conn) = self.output(id.slot) {
-            // [MQTT-3.14.4-1]; without properties [MQTT-3.14.2-2] [MQTT-3.14.2-3] [MQTT-3.14.2-4]
-            encode::disconnect(conn.out.own(), conn.version, reason, &Properties::default());
+            // [MQTT-3.14.4-1]; with no other property [MQTT-3.14.2-2] [MQTT-3.14.2-4]
+            let properties = Properties { reason_string: reason_string(conn, what), ..Properties::default() };
+            encode::disconnect(conn.out.own(), conn.version, reason, &properties);
             self.counters.packets_sent += 1;
         }
         let told = self.connections.get(id).is_some_and(|conn| !conn.out.is_empty());
@@ -164,6 +170,13 @@ impl Shard {
             self.disconnect(id, ReasonCode::SERVER_SHUTTING_DOWN, Will::Publish);
         }
     }
+}
+
+/// The reason of a DISCONNECT in words, for a client that wants them and has room for them [MQTT-3.14.2-3].
+fn reason_string<'w>(conn: &Connection, what: &'w str) -> Option<&'w str> {
+    // Two bytes of fixed header, the reason code, and one, one and two bytes that announce the properties, this one, and its length.
+    let length = 7 + what.len();
+    (conn.problem_info && !what.is_empty() && length <= conn.max_packet_bytes as usize).then_some(what)
 }
 
 /// The counter of a connection that we end for this reason.

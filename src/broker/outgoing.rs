@@ -250,6 +250,11 @@ impl Outgoing {
         self.held.push_back(held);
     }
 
+    /// The message that was held longest, where it is.
+    pub fn next_held(&self) -> Option<&Delivery> {
+        self.held.front().map(|held| &held.delivery)
+    }
+
     /// The message that was held longest.
     pub fn take_held(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;

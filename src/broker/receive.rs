@@ -256,7 +256,7 @@ impl Shard {
         match self.connections.get(id).map(|conn| conn.state) {
             // [MQTT-4.12.0-4]; no DISCONNECT before CONNACK [MQTT-3.14.0-1]
             Some(State::Authenticating) => self.refuse_connect(id, error.reason),
-            _ => self.disconnect(id, error.reason, Will::Publish),
+            _ => self.disconnect_because(id, error.reason, error.what, Will::Publish),
         }
     }
 

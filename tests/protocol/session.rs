@@ -221,7 +221,7 @@ fn a_message_survives_many_reconnects_exactly_once(broker: &Broker) {
                 let packet = subscriber.packet();
                 packets += 1;
                 if packet[0] == 0x62 {
-                    known.remove(&packet[2..4].to_vec());
+                    known.remove(&packet[2..4]);
                     subscriber.send(&packets::packet(0x70, &packet[2..4]));
                 } else {
                     let publish = Publish::parse(V5, &packet);

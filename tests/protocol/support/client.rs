@@ -251,6 +251,20 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("the connection is there");
     }
 
+    /// The same, while these bytes are sent, three a second.
+    pub fn time_to_close_while_sending(&mut self, bytes: &[u8], since: Instant) -> Duration {
+        self.stream.set_read_timeout(Some(Duration::from_millis(333))).expect("a read timeout");
+        for byte in bytes {
+            self.send(&[*byte]);
+            match self.stream.read(&mut [0; 64]) {
+                Ok(0) => break,
+                Err(error) if is_closed(error.kind()) => break,
+                _ => {}
+            }
+        }
+        since.elapsed()
+    }
+
     /// How long it takes until the connection is closed by the broker; what comes before is passed over.
     pub fn time_to_close(&mut self, since: Instant) -> Duration {
         self.drain_to_close();

@@ -9,6 +9,10 @@ const ANSWERS: u64 = 1024 * 1024 + 256 * 1024;
 /// Bytes that the broker counts for a message beside its topic, properties and payload.
 const MESSAGE_OVERHEAD: u64 = 64;
 
+/// Slices of retained messages that may be under way to a session, and bytes after which a slice ends.
+const RETAINED_SLICES: u64 = 4 * 2;
+const SLICE_BYTES: u64 = 64 * 1024;
+
 /// Limits that a configuration may give. No session lives for ever: at the end, all are to be gone.
 pub fn choose(input: &mut Input<'_>) -> Limits {
     let max_packet_bytes = input.choose(&[65_536, 64, 256, 4_096]);
@@ -78,8 +82,9 @@ impl Ceiling {
         assert!(gauges.subscriptions <= each(most.max_subscriptions_per_client.into()), "subscriptions: {gauges:?}");
         assert!(gauges.inflight_messages <= each(most.max_inflight.into()), "in flight: {gauges:?}");
         assert!(gauges.queued_messages <= each(most.max_queued_messages.into()), "queued messages: {gauges:?}");
-        // A message that finds an empty queue may be larger than the limit.
-        let queue = u64::from(most.max_queued_bytes) + packet + MESSAGE_OVERHEAD;
+        // A message that finds an empty queue may be larger than the limit; retained messages that were asked for come in any case.
+        let message = packet + MESSAGE_OVERHEAD;
+        let queue = u64::from(most.max_queued_bytes) + message + RETAINED_SLICES * (SLICE_BYTES + message);
         assert!(gauges.queued_bytes <= each(queue), "queued bytes: {gauges:?}");
         assert!(gauges.out_bytes <= gauges.connections * (u64::from(most.out_buffer_bytes) + packet + ANSWERS), "output: {gauges:?}");
     }

@@ -197,11 +197,9 @@ impl World {
         let client = &self.clients[at];
         let (shard, id) = (client.shard, client.id);
         match client.phase {
-            Phase::Closing { after_send } => {
-                if !after_send || hurried || client.in_driver.is_none() && !self.shards[shard].has_output(id) {
-                    self.shards[shard].closed(self.now, id);
-                    self.clients[at].phase = Phase::Closed;
-                }
+            Phase::Closing { after_send } if !after_send || hurried || client.in_driver.is_none() && !self.shards[shard].has_output(id) => {
+                self.shards[shard].closed(self.now, id);
+                self.clients[at].phase = Phase::Closed;
             }
             Phase::Moving if !client.ended => {
                 let (origin, received) = self.shards[shard].release(id).expect("it is there");
