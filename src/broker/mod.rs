@@ -16,6 +16,7 @@
 
 mod acks;
 mod admission;
+mod ahead;
 mod aliases;
 pub mod auth;
 mod authenticate;

@@ -137,7 +137,7 @@ impl Host {
         let more = self.shard.receive(now, conn, bytes);
         self.collect_commands(now, around);
         // Nobody can tell how far the shard came that ends the connection, or pauses it, over these bytes.
-        if !more || around.network.sockets[socket].ended {
+        if self.shard.is_paused(conn) || around.network.sockets[socket].ended {
             for seq in noted {
                 if let Event::Processed { certain, .. } = &mut around.history.records[seq].event {
                     *certain = false;
@@ -175,7 +175,9 @@ impl Host {
         let wire = &mut around.network.sockets[socket];
         if !wire.ended {
             wire.ended = true;
-            let (silent_ms, paused) = (now - wire.fed_at, wire.paused);
+            let silent_ms = now - wire.fed_at;
+            let conn = self.sockets.iter().find(|(_, other)| *other == socket).map(|&(conn, _)| conn);
+            let paused = conn.is_some_and(|conn| self.shard.is_paused(conn));
             around.history.push(Event::Ended { socket, end, silent_ms, paused });
         }
     }
@@ -363,6 +365,15 @@ impl Host {
             }
         }
         self.before = counters;
+        for &(conn, socket) in &self.sockets {
+            let wire = &mut around.network.sockets[socket];
+            let waiting = self.shard.is_paused(conn);
+            if wire.waiting && !waiting {
+                // Its silence was the shard's.
+                wire.fed_at = around.history.now;
+            }
+            wire.waiting = waiting;
+        }
         // Now and then: it walks all sessions.
         if around.rng.percent(10) {
             let (mut owed, accounted) = self.shard.deliveries();

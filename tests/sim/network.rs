@@ -103,6 +103,8 @@ pub struct Socket {
     pub ended: bool,
     pub attached: Option<(ShardId, ConnId)>,
     pub paused: bool,
+    /// The shard takes its packets and does not work them off.
+    pub waiting: bool,
     /// Told the shard that the socket ended.
     pub told_end: bool,
     pub closing: Option<Closing>,

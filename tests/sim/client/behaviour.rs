@@ -211,11 +211,7 @@ impl Client {
             } else {
                 topics::random_filter(around.rng, around.settings.clients, around.settings.shared_percent)
             };
-            let mut options = subscribe_options(v5, filter.starts_with("$share/"), around);
-            if around.settings.tight && !v5 {
-                // A 3.x client that is not read from, because its messages find a full queue, cannot acknowledge what is in its own queue.
-                options.qos = QoS::AtMostOnce;
-            }
+            let options = subscribe_options(v5, filter.starts_with("$share/"), around);
             entries.push(Entry { filter, options, subscription_id });
         }
         self.subscribe(entries, around);
