@@ -85,7 +85,8 @@ fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
     let client = world.connect("client", Version::V5);
     let mut second = connect("client", Version::V5);
     second[8] = 9;
-    assert_eq!(world.say(client, &second), [0xE0, 1, 0x82]);
+    let answer = world.say(client, &second);
+    assert_eq!((answer[0], answer[2]), (0xE0, 0x82));
     assert_eq!(world.closed(), [client]);
 }
 

@@ -177,12 +177,12 @@ fn marks(runs: &[&Run]) -> String {
 
 fn print_messages(name: &str, group: &Group<'_>, yardstick: &str) {
     println!(
-        "\n{name:<13}{:<16}{:>9}  {:<20}{:>11}{:>12}{:>9}{:>9}{:>7}{:>8}{:>8}",
+        "\n{name:<16}{:<16}{:>9}  {:<20}{:>11}{:>12}{:>9}{:>9}{:>7}{:>8}{:>8}",
         "broker", "CPU us", " ratio", "in/s", "out/s", "p50 ms", "p99 ms", "cores", "others", "MB"
     );
     for (broker, runs) in group {
         println!(
-            "{:<13}{broker:<16}{:>9.3}  {:<20}{:>11.0}{:>12.0}{:>9.2}{:>9.2}{:>7.2}{:>8.2}{:>8.0} {}",
+            "{:<16}{broker:<16}{:>9.3}  {:<20}{:>11.0}{:>12.0}{:>9.2}{:>9.2}{:>7.2}{:>8.2}{:>8.0} {}",
             format!("  {} runs", runs.len()),
             median(runs, |run| run.cpu_us),
             ratio(runs, group, yardstick),
@@ -200,12 +200,12 @@ fn print_messages(name: &str, group: &Group<'_>, yardstick: &str) {
 
 fn print_connections(name: &str, group: &Group<'_>, yardstick: &str) {
     println!(
-        "\n{name:<13}{:<16}{:>9}  {:<20}{:>11}{:>12}{:>9}{:>16}{:>8}",
+        "\n{name:<16}{:<16}{:>9}  {:<20}{:>11}{:>12}{:>9}{:>16}{:>8}",
         "broker", "CPU us", " ratio", "connects/s", "B each", "peak MB", "cores when idle", "others"
     );
     for (broker, runs) in group {
         println!(
-            "{:<13}{broker:<16}{:>9.2}  {:<20}{:>11.0}{:>12.0}{:>9.1}{:>16.3}{:>8.2} {}",
+            "{:<16}{broker:<16}{:>9.2}  {:<20}{:>11.0}{:>12.0}{:>9.1}{:>16.3}{:>8.2} {}",
             format!("  {} runs", runs.len()),
             median(runs, |run| run.cpu_us),
             ratio(runs, group, yardstick),

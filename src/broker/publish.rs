@@ -239,7 +239,7 @@ impl Shard {
     }
 
     /// Sends what is settled, in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3], under their identifiers [MQTT-2.2.1-5] [MQTT-2.3.1-6] and
-    /// without properties [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3].
+    /// without properties, which not every client wants [MQTT-3.1.2-29] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-2] [MQTT-3.5.2-3].
     fn send_acks(&mut self, id: ConnId) {
         let Some(conn) = self.output(id.slot) else { return };
         let half = usize::from(conn.terms.receive_maximum) / 2;

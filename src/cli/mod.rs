@@ -32,7 +32,7 @@ Examples:
 Configuration:
   One TOML file, given with --config; the broker looks nowhere else. Without it the defaults
   hold; `ringmq check-config` prints them. Flags and --set go over the file. docs/CONFIG.md
-  explains every setting. SIGHUP reads the file again: limits, log level and $SYS interval
+  explains every setting. SIGHUP reads the file again: limits, users, log level and $SYS interval
   change at once, the rest needs a restart.";
 
 /// MQTT broker for Linux: one shard per core, MQTT 3.1, 3.1.1 and 5.0

@@ -79,6 +79,9 @@ fn reload_config(config: &mut Config, reload: &dyn Fn() -> Result<Config, String
     if let Some(limits) = changes.limits {
         shards.request(&Request::Limits(Arc::new(limits)));
     }
+    if config.auth.required() && !new.auth.required() {
+        tracing::warn!("from now on clients need not authenticate");
+    }
     if changes.admission {
         shards.set_admission(&new);
     }

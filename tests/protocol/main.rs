@@ -13,6 +13,7 @@ mod flow;
 mod hand_off;
 mod hostile;
 mod keep_alive;
+mod malformed;
 mod properties;
 mod publish;
 mod retained;

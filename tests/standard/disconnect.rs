@@ -2,7 +2,7 @@
 
 use ringmq::mqtt::{Packet, PublishOut, QoS, ReasonCode};
 
-use super::world::{DISCONNECT, PINGREQ, V5, V31, V311, World, message, packet, publish};
+use super::world::{DISCONNECT, PINGREQ, V5, V31, V311, World, message, packet, publish, told_off};
 
 /// What ends a connection, and what a client of 5.0 is told. [MQTT-3.14.2-1]
 const WRONG: [(&[u8], ReasonCode); 6] = [
@@ -28,7 +28,7 @@ fn who_breaks_the_rules_is_told_once_and_closed() {
             assert!(world.is_closed(client));
             let bytes = world.take(client);
             if version == V5 {
-                assert_eq!(bytes, [0xE0, 1, reason.0], "the reason and no property");
+                assert_eq!(told_off(&bytes), reason);
             } else {
                 assert_eq!(bytes, b"", "3.x has no DISCONNECT from the server");
             }

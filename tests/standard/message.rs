@@ -2,7 +2,7 @@
 
 use ringmq::mqtt::{Properties, PublishOut, QoS, ReasonCode, SubscribeOptions, UserProperties};
 
-use super::world::{Client, V5, World, ack, message, payloads, publish, publishes};
+use super::world::{Client, V5, World, ack, message, payloads, publish, publishes, told_off};
 
 /// A subscriber with a kept session, at QoS 2.
 fn subscriber(world: &mut World, filter: &str) -> Client {
@@ -76,7 +76,7 @@ fn a_topic_alias_ends_with_its_connection() {
     let (publisher, present) = world.durable(V5, "publisher");
     assert!(present);
     world.send(publisher, &by_alias("", b"three"));
-    assert_eq!(world.take(publisher), [0xE0, 1, ReasonCode::PROTOCOL_ERROR.0]);
+    assert_eq!(told_off(&world.take(publisher)), ReasonCode::PROTOCOL_ERROR);
     assert!(world.is_closed(publisher));
     world.assert_silent(subscriber);
 }
@@ -101,7 +101,7 @@ fn every_topic_alias_up_to_the_maximum_is_accepted() {
         }
         if maximum < u16::MAX {
             world.send(publisher, &publish(V5, PublishOut { topic_alias: maximum + 1, ..PublishOut::new("t", b"") }));
-            assert_eq!(world.take(publisher), [0xE0, 1, ReasonCode::TOPIC_ALIAS_INVALID.0]);
+            assert_eq!(told_off(&world.take(publisher)), ReasonCode::TOPIC_ALIAS_INVALID);
         }
     }
 }
@@ -112,7 +112,7 @@ fn without_a_topic_alias_maximum_no_alias_is_accepted() {
     let mut world = World::limited(|config| config.limits.topic_alias_maximum = 0);
     let publisher = world.client(V5, "publisher");
     world.send(publisher, &publish(V5, PublishOut { topic_alias: 1, ..PublishOut::new("t", b"") }));
-    assert_eq!(world.take(publisher), [0xE0, 1, ReasonCode::TOPIC_ALIAS_INVALID.0]);
+    assert_eq!(told_off(&world.take(publisher)), ReasonCode::TOPIC_ALIAS_INVALID);
 }
 
 /// [MQTT-3.3.4-6] of 5.0
@@ -123,7 +123,7 @@ fn a_client_may_not_send_a_subscription_identifier() {
         let subscriber = subscriber(&mut world, "t");
         let publisher = world.client(V5, "publisher");
         world.send(publisher, &publish(V5, PublishOut { subscription_ids: &[1], ..message("t", b"x", qos) }));
-        assert_eq!(world.take(publisher), [0xE0, 1, ReasonCode::PROTOCOL_ERROR.0]);
+        assert_eq!(told_off(&world.take(publisher)), ReasonCode::PROTOCOL_ERROR);
         assert!(world.is_closed(publisher));
         world.assert_silent(subscriber);
     }

@@ -138,6 +138,15 @@ pub fn connack(version: Version, bytes: &[u8]) -> Connack<'_> {
     }
 }
 
+/// The reason of the DISCONNECT of 5.0 that `bytes` are.
+#[track_caller]
+pub fn told_off(bytes: &[u8]) -> ReasonCode {
+    match packet(Version::V5, bytes) {
+        Packet::Disconnect(disconnect) => disconnect.reason,
+        other => panic!("no DISCONNECT: {other:?}"),
+    }
+}
+
 /// The messages that `bytes` are, and nothing else.
 #[track_caller]
 pub fn publishes(version: Version, bytes: &[u8]) -> Vec<Publish<'_>> {

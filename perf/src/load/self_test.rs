@@ -48,7 +48,7 @@ fn cases() -> Vec<Case> {
         Case { qos: QoS::ExactlyOnce, ..case("pairs QoS 2, dropped", Scenario::Pairs, sizes(10, 1), Faults { drop: 503, ..NO_FAULTS }) },
         Case {
             rate: Some(20_000),
-            ..case("open loop, all faults", Scenario::Latency, sizes(10, 1), Faults { drop: 101, double: 103, swap: 107 })
+            ..case("open loop, dropped and doubled", Scenario::Latency, sizes(10, 1), Faults { drop: 101, double: 103, swap: 0 })
         },
     ]
 }
@@ -85,7 +85,7 @@ fn measure(case: &Case, threads: usize) -> io::Result<(Outcome, Injected)> {
         busy_poll: false,
         warm_up: Duration::from_millis(50),
         time: Duration::from_millis(200),
-        patience: Duration::from_millis(300),
+        patience: Duration::from_secs(1),
     };
     let plan = Plan { settings, cells: case.scenario.cells(&case.sizes, FilterKind::Plus, threads) };
     let observer = Observer { pid: Some(std::process::id()), threads, show: &|_, _| {} };

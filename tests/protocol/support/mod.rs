@@ -3,12 +3,14 @@
 //! Nothing here uses the broker's own codec: a mistake in it must not repeat itself in the test that is to find it.
 
 pub mod broker;
+pub mod canary;
 pub mod client;
 pub mod markers;
 pub mod packets;
 pub mod property;
 
 pub use broker::{Broker, Io, SharedBroker};
+pub use canary::Canary;
 pub use client::Client;
 pub use markers::Markers;
 pub use packets::{Connect, Publish, Will};

@@ -2,11 +2,14 @@
 //! take what they are sent, batches that come late or not at once, jumps of time, new limits at any moment.
 //!
 //! Nothing panics; nothing grows beyond its limit; what a client is sent keeps to the standard; each connection that the shard wants closed is named
-//! once; what can be delivered is; and when all clients have gone and time has passed, nothing is left of them.
+//! once; what can be delivered is; and when all clients have gone and time has passed, nothing is left of them but retained messages, and these are in
+//! the log if one is kept.
 
 mod admission;
 mod client;
+mod ending;
 mod limits;
+mod log;
 mod packets;
 mod world;
 
@@ -35,6 +38,7 @@ pub fn run(data: &[u8]) {
         world.everyone_leaves();
         world.check();
         world.time_passes();
+        [1, 2].into_iter().for_each(|shards| world.the_log_is_read(shards));
     });
     assert!(held.bytes_max <= MEMORY, "{} bytes at once", held.bytes_max);
     assert_eq!(held.bytes_current, 0, "bytes that nobody owns");

@@ -7,8 +7,10 @@ use super::super::input::Input;
 use super::admission;
 use super::client::{Client, Phase};
 use super::limits::{self, Ceiling};
+use super::log::{self, Log};
 use super::packets;
-use ringmq::broker::{Batch, Command, ConnId, Holdings, Origin, Shard, ShardConfig, ShardId};
+use ringmq::broker::{Batch, Command, ConnId, Origin, Shard, ShardConfig, ShardId};
+use ringmq::config::Limits;
 use ringmq::metrics::CloseCause;
 
 /// Connections at the same time.
@@ -17,15 +19,18 @@ const MAX_CLIENTS: usize = 12;
 const MAX_UNREAD: usize = 128 * 1024;
 /// Jumps of time, ms: within a tick of the timer wheel, over one, and over its levels.
 const JUMPS: [u64; 10] = [0, 1, 63, 64, 500, 1_000, 1_500, 11_000, 100_000, 100_000_000];
-/// Rounds in which shards must have told one another all that they have to tell, and timers that must be enough for the end.
-const ROUNDS: usize = 2_000;
 
 pub struct World {
-    shards: Vec<Shard>,
-    now: u64,
-    clients: Vec<Client>,
+    pub(super) shards: Vec<Shard>,
+    pub(super) now: u64,
+    pub(super) clients: Vec<Client>,
     /// Batches under way, by target and source.
-    rings: Vec<Vec<VecDeque<Batch>>>,
+    pub(super) rings: Vec<Vec<VecDeque<Batch>>>,
+    /// What the shards want to outlive the process, and whether they do.
+    pub(super) logs: Vec<Log>,
+    pub(super) durable: bool,
+    /// `$SYS` was switched on: retained messages that no log holds.
+    pub(super) reported: bool,
     ceiling: Ceiling,
     commands: Vec<Command>,
 }
@@ -33,16 +38,15 @@ pub struct World {
 impl World {
     pub fn new(input: &mut Input<'_>) -> World {
         let limits = Arc::new(limits::choose(input));
-        let count = 1 + input.below(2);
-        let shard = |id| {
-            let sys_interval_s = 0;
-            Shard::new(ShardConfig { id: ShardId(id), shards: count as u16, limits: Arc::clone(&limits), sys_interval_s, seed: 7 }, 0)
-        };
+        let (count, durable) = [(1, false), (2, false), (1, true), (2, true)][input.below(4)];
         let mut world = World {
-            shards: (0..count as u16).map(shard).collect(),
+            shards: (0..count).map(|id| shard(id, count, &limits, durable)).collect(),
             now: 0,
             clients: Vec::new(),
             rings: (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect(),
+            logs: (0..count).map(|_| Log::default()).collect(),
+            durable,
+            reported: false,
             ceiling: Ceiling::new(&limits),
             commands: Vec::new(),
         };
@@ -75,7 +79,10 @@ impl World {
             15 => self.with_client(input, |world, input, at| world.go_on(at, input.flag())),
             16 => self.tick(shard, input.choose(&JUMPS)),
             17 => self.take_batches(shard, input.one_in(4)),
-            18 => self.deliver_batch(shard),
+            18 => {
+                self.deliver_batch(shard);
+                self.write_log(shard, 1);
+            }
             19 => self.rare(shard, input),
             20 => self.clients.iter_mut().for_each(|client| client.acknowledge(false)),
             _ => self.turn(),
@@ -133,7 +140,7 @@ impl World {
     }
 
     /// A shard gives output away: never for a connection that has some under way.
-    fn outputs(&mut self, shard: usize) {
+    pub(super) fn outputs(&mut self, shard: usize) {
         while let Some((id, batch)) = self.shards[shard].next_output() {
             let client = self.client(shard, id);
             assert!(!batch.is_empty() && client.in_driver.replace(batch).is_none(), "one batch at a time");
@@ -141,7 +148,7 @@ impl World {
     }
 
     /// A client takes what it was sent, or the sending fails.
-    fn take_output(&mut self, at: usize, fails: bool) {
+    pub(super) fn take_output(&mut self, at: usize, fails: bool) {
         let client = &mut self.clients[at];
         let Some(batch) = client.in_driver.take() else { return };
         client.broken |= fails;
@@ -155,7 +162,7 @@ impl World {
         }
     }
 
-    fn end(&mut self, at: usize, broken: bool) {
+    pub(super) fn end(&mut self, at: usize, broken: bool) {
         let client = &mut self.clients[at];
         if !client.ended && client.phase != Phase::Closed {
             client.ended = true;
@@ -170,7 +177,7 @@ impl World {
         found.expect("a shard speaks of connections that are open")
     }
 
-    fn carry_out_commands(&mut self, shard: usize) {
+    pub(super) fn carry_out_commands(&mut self, shard: usize) {
         let mut commands = std::mem::take(&mut self.commands);
         self.shards[shard].take_commands(&mut commands);
         for &command in &commands {
@@ -193,7 +200,7 @@ impl World {
     }
 
     /// A connection that is to be closed is closed, one that is to move moves. `hurried`: although there is output.
-    fn go_on(&mut self, at: usize, hurried: bool) {
+    pub(super) fn go_on(&mut self, at: usize, hurried: bool) {
         let client = &self.clients[at];
         let (shard, id) = (client.shard, client.id);
         match client.phase {
@@ -213,13 +220,13 @@ impl World {
         }
     }
 
-    fn tick(&mut self, shard: usize, later: u64) {
+    pub(super) fn tick(&mut self, shard: usize, later: u64) {
         self.now += later;
         self.shards[shard].tick(self.now);
     }
 
     /// The batches of a shard go into the rings; `full`: they come back, for now.
-    fn take_batches(&mut self, shard: usize, full: bool) {
+    pub(super) fn take_batches(&mut self, shard: usize, full: bool) {
         for to in 0..self.shards.len() {
             let Some(batch) = self.shards[shard].take_batch(ShardId(to as u16)) else { continue };
             if full {
@@ -230,7 +237,7 @@ impl World {
         }
     }
 
-    fn deliver_batch(&mut self, shard: usize) {
+    pub(super) fn deliver_batch(&mut self, shard: usize) {
         for from in 0..self.shards.len() {
             if let Some(batch) = self.rings[shard][from].pop_front() {
                 self.shards[shard].peer_batch(self.now, ShardId(from as u16), batch);
@@ -238,10 +245,19 @@ impl World {
         }
     }
 
+    /// The log's writer: what was under way becomes durable, what the shard has now is under way. False if there was nothing to do.
+    pub(super) fn write_log(&mut self, shard: usize, commits: usize) -> bool {
+        let committed = self.logs[shard].commit(&mut self.shards[shard], self.now, commits);
+        self.logs[shard].take_jobs(&mut self.shards[shard]) | committed
+    }
+
     fn rare(&mut self, shard: usize, input: &mut Input<'_>) {
-        match input.below(7) {
+        match input.below(8) {
             0 => self.shards[shard].shut_down(self.now),
-            1 => self.shards[shard].set_sys_interval(input.below(3) as u32),
+            1 => {
+                self.reported = true;
+                self.shards[shard].set_sys_interval(input.below(3) as u32);
+            }
             // What the server does after a panic.
             2 => self.with_client(input, |world, _, at| {
                 let client = &mut world.clients[at];
@@ -257,6 +273,7 @@ impl World {
                 }
             }),
             4 => self.set_admission(input),
+            5 => self.shards[shard].commit_failing(),
             _ => {
                 let limits = Arc::new(limits::choose(input));
                 self.ceiling.raise(&limits);
@@ -266,7 +283,7 @@ impl World {
     }
 
     /// All that one turn of the server does, on every shard.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         for at in 0..self.clients.len() {
             self.read(at, usize::MAX, false);
         }
@@ -276,94 +293,22 @@ impl World {
             self.carry_out_commands(shard);
             self.outputs(shard);
             self.take_batches(shard, false);
+            self.write_log(shard, usize::MAX);
         }
         for at in 0..self.clients.len() {
             self.take_output(at, false);
             self.go_on(at, false);
         }
     }
+}
 
-    /// Everyone reads and answers everything until there is nothing more to say. Then no message waits for a client that could have it.
-    pub fn everything_arrives(&mut self) {
-        let quiet = (0..ROUNDS).any(|_| {
-            let before = self.progress();
-            for client in &mut self.clients {
-                (0..client.to_answer.len()).for_each(|_| client.acknowledge(false));
-            }
-            self.turn();
-            !self.exchange() && before == self.progress() && !self.clients.iter().any(|client| self.is_owed(client))
-        });
-        assert!(quiet, "shards and clients come to rest");
-        // Nobody is waited for: not for who may never answer, nor for whose answers stand behind publishes that have to wait.
-        let fluent = self.clients.iter().all(|client| client.honest && !client.paused || client.phase == Phase::Closed);
-        for shard in &self.shards {
-            let (held, gauges) = (shard.holdings(), shard.snapshot().gauges);
-            assert_eq!((held.waiting_subacks, held.unsent_bytes), (0, 0));
-            if fluent && self.shards.iter().all(|shard| shard.snapshot().gauges.sessions_offline == 0) {
-                assert_eq!((held.fetches, held.cursors, held.tickets), (0, 0, 0));
-                assert_eq!((gauges.inflight_messages, gauges.queued_messages), (0, 0));
-            }
-        }
+/// A shard without connections.
+pub fn shard(id: u16, shards: u16, limits: &Arc<Limits>, durable: bool) -> Shard {
+    let config = ShardConfig { id: ShardId(id), shards, limits: Arc::clone(limits), sys_interval_s: 0, seed: 7 };
+    let mut shard = Shard::new(config, 0);
+    if durable {
+        shard.keep_journal(log::UNIX_MS);
+        shard.restored();
     }
-
-    /// Whether there is output for an open connection.
-    fn is_owed(&self, client: &Client) -> bool {
-        client.phase != Phase::Closed && (client.in_driver.is_some() || self.shards[client.shard].has_output(client.id))
-    }
-
-    /// Changes whenever something has moved.
-    fn progress(&self) -> Vec<u64> {
-        let counted = self.shards.iter().map(Shard::snapshot).map(|snapshot| {
-            let counters = snapshot.counters;
-            [counters.bytes_received, counters.bytes_sent, counters.peer_messages_received, counters.connections_closed.iter().sum()]
-        });
-        counted.flatten().chain([self.clients.iter().map(|client| client.unread.len() as u64).sum()]).collect()
-    }
-
-    /// Every connection ends; the shard names each of them once, if it has not before.
-    pub fn everyone_leaves(&mut self) {
-        self.shards.iter_mut().for_each(|shard| shard.set_sys_interval(0));
-        (0..self.shards.len()).for_each(|shard| self.carry_out_commands(shard));
-        (0..self.clients.len()).for_each(|at| self.end(at, false));
-        for shard in 0..self.shards.len() {
-            self.carry_out_commands(shard);
-            self.outputs(shard);
-        }
-        for at in 0..self.clients.len() {
-            let phase = self.clients[at].phase;
-            assert!(matches!(phase, Phase::Closing { .. } | Phase::Closed), "nobody was told to close it: {phase:?}");
-            self.take_output(at, false);
-            self.go_on(at, true);
-        }
-    }
-
-    /// Timers run out, one after the other, until there are none; then nothing is left but retained messages.
-    pub fn time_passes(&mut self) {
-        for _ in 0..ROUNDS {
-            (0..ROUNDS).find(|_| !self.exchange()).expect("shards have told one another everything");
-            let Some(deadline) = self.shards.iter().filter_map(Shard::next_deadline).min() else { break };
-            self.now = self.now.max(deadline) + 1;
-            (0..self.shards.len()).for_each(|shard| self.tick(shard, 0));
-        }
-        for shard in &self.shards {
-            let held = shard.holdings();
-            let retained = Holdings { retained: held.retained, retained_bytes: held.retained_bytes, ..Holdings::default() };
-            assert_eq!((held, shard.has_work(), shard.next_deadline()), (retained, false, None));
-        }
-    }
-
-    /// Everything that shards have for one another and for themselves; false if there was nothing.
-    fn exchange(&mut self) -> bool {
-        let mut any = false;
-        for shard in 0..self.shards.len() {
-            self.take_batches(shard, false);
-            any |= self.shards[shard].has_work();
-            self.tick(shard, 0);
-        }
-        for shard in 0..self.shards.len() {
-            any |= self.rings[shard].iter().any(|ring| !ring.is_empty());
-            self.deliver_batch(shard);
-        }
-        any
-    }
+    shard
 }
