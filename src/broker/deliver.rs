@@ -51,13 +51,20 @@ impl Shard {
     pub(super) fn deliver_fetched(&mut self, index: u32, delivery: Delivery) {
         if delivery.qos == QoS::AtMostOnce {
             self.deliver_at_most_once(index, &delivery.message.as_incoming(), delivery.retain, &delivery.subscription_ids);
-        } else if let Some(delivery) = self.start_at_once(index, delivery, false)
-            && let Some(session) = self.sessions.get_mut(index)
-        {
-            session.outgoing().enqueue(delivery);
-            self.counters.deliveries_matched += 1;
-            self.counters.deliveries_queued += 1;
+        } else if let Some(delivery) = self.start_at_once(index, delivery, false) {
+            self.enqueue(index, delivery);
         }
+    }
+
+    fn enqueue(&mut self, index: u32, delivery: Delivery) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let outgoing = session.outgoing();
+        if outgoing.queued() == 0 {
+            outgoing.standstill.since = self.now;
+        }
+        outgoing.enqueue(delivery);
+        self.counters.deliveries_matched += 1;
+        self.counters.deliveries_queued += 1;
     }
 
     /// Sends a QoS 1 or 2 message if memory is not short, nothing waits before it and the window is open; gives it back otherwise.
@@ -83,19 +90,22 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
         let outgoing = session.outgoing();
         if !memory_short && queue_has_room(&self.limits, outgoing, &delivery) {
-            outgoing.enqueue(delivery);
-            self.counters.deliveries_matched += 1;
-            self.counters.deliveries_queued += 1;
+            self.enqueue(index, delivery);
             return ReasonCode::SUCCESS;
         }
         if self.limits.queue_full == QueueFull::DropOldest {
             self.drop_oldest(index, delivery);
             return ReasonCode::SUCCESS;
         }
+        if !memory_short {
+            self.watch_full_queue(index);
+        }
         let Some(job) = job.filter(|job| job.holds()) else {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         };
+        let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
+        let outgoing = session.outgoing();
         // What is held takes memory as well as what is queued, and keeps to the same limits.
         if memory_short
             || outgoing.held() >= self.limits.max_queued_messages as usize
@@ -251,6 +261,9 @@ impl Shard {
             .get_mut(index)
             .and_then(|session| session.outgoing.as_mut())
             .is_some_and(|outgoing| outgoing.release(ack.packet_id));
+        if known {
+            self.queue_moves(index);
+        }
         let code = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
         if let Some(conn) = self.output(id.slot) {
             // Without properties [MQTT-3.6.2-2] [MQTT-3.6.2-3].
@@ -264,6 +277,7 @@ impl Shard {
         let Some(outgoing) = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut()) else { return };
         if outgoing.finish(packet_id, expected) {
             self.counters.deliveries_acknowledged += 1;
+            self.queue_moves(index);
             self.send_waiting(id.slot);
             self.continue_fetches(id.slot);
         }

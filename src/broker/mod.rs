@@ -46,6 +46,7 @@ mod run;
 mod session;
 mod shard;
 mod share;
+mod stuck;
 mod subscribe;
 mod sys;
 mod timers;

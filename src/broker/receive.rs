@@ -53,13 +53,14 @@ impl Shard {
         }
     }
 
-    /// Goes on with a connection that was paused until its publishes were acknowledged.
+    /// Goes on with a connection that was paused until its publishes were acknowledged, or one of them turned out never to be.
     pub(super) fn resume(&mut self, id: ConnId) {
-        let Some(conn) = self.connections.get_mut(id) else { return };
-        if conn.paused.for_acks && !conn.acks.as_ref().is_some_and(|acks| acks.withheld()) {
-            conn.paused.for_acks = false;
-            self.read_again(id);
+        let Some(conn) = self.connections.get_mut(id).filter(|conn| conn.paused.for_acks) else { return };
+        if conn.acks.as_ref().is_some_and(|acks| acks.withheld()) {
+            return self.go_on_doomed(id);
         }
+        conn.paused.for_acks = false;
+        self.read_again(id);
     }
 
     /// Reads from a connection again, if nothing speaks against it any more.
@@ -88,7 +89,7 @@ impl Shard {
     }
 
     /// Nothing is done any more with what follows a refused CONNECT [MQTT-3.1.4-5] [MQTT-3.1.4-6] or a DISCONNECT.
-    fn consume(&mut self, id: ConnId, mut bytes: &[u8]) {
+    pub(super) fn consume(&mut self, id: ConnId, mut bytes: &[u8]) {
         if self.connections.get(id).is_some_and(|conn| !conn.partial.is_empty()) {
             bytes = self.complete_partial(id, bytes);
         }

@@ -91,7 +91,8 @@ impl Settings {
             ack_percent: rng.pick(&[10, 50, 100]),
             sys_interval_s: rng.pick(&[0, 0, 0, 1]),
             rude: rng.percent(20),
-            roomy: limits.max_queued_messages == Limits::default().max_queued_messages && limits.out_buffer_bytes == Limits::default().out_buffer_bytes,
+            roomy: limits.max_queued_messages == Limits::default().max_queued_messages
+                && limits.out_buffer_bytes == Limits::default().out_buffer_bytes,
             tight: limits.queue_full == QueueFull::RejectNew && (limits.max_queued_messages < 1_000 || limits.max_queued_bytes < 100_000),
             limits: Arc::new(limits),
         }
@@ -111,6 +112,7 @@ fn limits(rng: &mut Rng) -> Limits {
         max_queued_bytes: rng.pick(&[500, 4_000, 1_000_000]),
         queue_full: if rng.percent(20) { QueueFull::DropOldest } else { QueueFull::RejectNew },
         full_queue_patience_ms: rng.pick(&[3_000, 5_000, 20_000]),
+        full_session_patience_s: u32::MAX,
         out_buffer_bytes: rng.pick(&[100, 2_000, 1_000_000]),
         out_budget_bytes: rng.pick(&[400, 10_000, 100_000_000]),
         max_session_expiry_s: rng.pick(&[10, u32::MAX]),

@@ -7,6 +7,7 @@ mod acknowledge;
 mod connect;
 mod disconnect;
 mod exchange;
+mod full_queue;
 mod message;
 mod session;
 mod size;

@@ -266,7 +266,7 @@ fn must_have_at_once(model: &Model<'_>, session: &Session, index: MessageIx) -> 
 /// It may expire, or be too large for a client [MQTT-3.1.2-25].
 fn may_be_lost(model: &Model<'_>, session: &Session, message: &Message) -> bool {
     let smallest = session.sockets.iter().map(|&socket| model.history.connections[socket].max_packet_bytes).min().unwrap_or(u32::MAX);
-    message.expiry_s.is_some_and(|expiry_s| expiry_s < 10_000) || message.payload.len() + 200 > smallest as usize
+    message.expiry_s.is_some_and(|expiry_s| expiry_s < 10_000) || message.payload.len() + crate::topics::HEADER_BYTES > smallest as usize
 }
 
 /// A message for a shared subscription whose members all stay reaches one of them [MQTT-4.8.2-4].

@@ -13,7 +13,8 @@ use crate::model::Model;
 pub fn check(tight: bool, model: &Model<'_>, lives: &Lives, violations: &mut Vec<Violation>) {
     let mut report = |what: String| violations.push(Violation { check: "wills", what });
     let watcher = model.sessions.iter().position(|session| Some(session.client) == model.history.watcher);
-    let Some((watcher, since)) = watcher.and_then(|watcher| Some((watcher, model.sessions[watcher].changes.values().next()?[0].acked?))) else {
+    let Some((watcher, since)) = watcher.and_then(|watcher| Some((watcher, model.sessions[watcher].changes.values().next()?[0].acked?)))
+    else {
         return;
     };
     let until = model.history.iter().find(|(_, _, event)| matches!(event, Event::Ending)).map_or(0, |(_, at, _)| at);

@@ -22,15 +22,7 @@ impl Client {
         let now = around.history.now;
         let Some(link) = &mut self.link else {
             let wish = if chaos { self.wild_wish(around) } else { self.tidy_wish(around) };
-            // Who was sent away because of full queues does not come back at once: all together would only fill them again.
-            let patient = around.settings.tight && !self.version.is_v5();
-            if around.rng.permille(if chaos {
-                200
-            } else if patient {
-                50
-            } else {
-                1_000
-            }) {
+            if !chaos || around.rng.permille(200) {
                 self.connect_and_go_on(wish, around);
             }
             return;
@@ -44,7 +36,9 @@ impl Client {
         if link.silent_until > now {
             return;
         }
-        if link.connected && let Some(filter) = self.watches.take() {
+        if link.connected
+            && let Some(filter) = self.watches.take()
+        {
             let options = SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() };
             self.subscribe(vec![Entry { filter: filter.to_owned(), options, subscription_id: 0 }], around);
         }
