@@ -106,11 +106,12 @@ impl Shard {
         };
         let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
         let outgoing = session.outgoing();
-        // What is held takes memory as well as what is queued, and keeps to the same limits.
-        if memory_short
-            || outgoing.held() >= self.limits.max_queued_messages as usize
-            || outgoing.held_bytes() >= u64::from(self.limits.max_queued_bytes)
-        {
+        // What is held takes memory as well as what is queued, and keeps to the same limits. But a message of which one copy is held (for a shared
+        // subscription, say) is held as a whole, or it would be refused each time that it is sent.
+        let begun = job.has_held(outgoing.last_held());
+        let full =
+            outgoing.held() >= self.limits.max_queued_messages as usize || outgoing.held_bytes() >= u64::from(self.limits.max_queued_bytes);
+        if memory_short || full && !begun {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         }

@@ -71,7 +71,7 @@ impl Journal {
     }
 
     /// The commit that an answer given now has to wait for; `None` if everything is durable.
-    fn due(&self) -> Option<u64> {
+    pub(super) fn due(&self) -> Option<u64> {
         let last = if self.records.is_empty() { self.number - 1 } else { self.number };
         (last > self.committed).then_some(last)
     }
@@ -253,6 +253,14 @@ impl Shard {
         let Some(journal) = self.journal.as_ref().filter(|journal| journal.records.len() > mark) else { return };
         if let Some(conn) = self.connections.slot_mut(slot) {
             conn.gate = journal.number;
+        }
+    }
+
+    /// Holds a connection's output back until everything that was recorded so far is durable.
+    pub(super) fn gate_all(&mut self, slot: u32) {
+        let Some(due) = self.journal.as_ref().and_then(|journal| journal.due()) else { return };
+        if let Some(conn) = self.connections.slot_mut(slot) {
+            conn.gate = due;
         }
     }
 

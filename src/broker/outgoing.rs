@@ -268,6 +268,11 @@ impl Outgoing {
         self.held.front().map(|held| &held.delivery)
     }
 
+    /// Whose acknowledgement waits with the message that was held last.
+    pub fn last_held(&self) -> Option<TicketId> {
+        self.held.back().map(|held| held.ticket)
+    }
+
     /// The message that was held longest.
     pub fn take_held(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;

@@ -79,6 +79,8 @@ pub enum End {
     Socket,
     /// The shard closed it.
     Shard,
+    /// The broker is gone.
+    Crash,
 }
 
 /// One thing that happened.
@@ -156,6 +158,10 @@ pub enum Event {
         from: u64,
         to: u64,
     },
+    /// The machine stopped at once; what comes after is another run of the broker.
+    Crashed,
+    /// The disk takes nothing for a while.
+    DiskFull,
     /// From here on clients only finish what they began.
     Calm,
     /// Nothing is under way any more.

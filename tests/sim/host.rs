@@ -3,6 +3,7 @@
 use ringmq::broker::{Command, ConnId, Origin, OutBatch, Shard, ShardConfig, ShardId};
 use ringmq::metrics::{CloseCause, Counters};
 
+use crate::disk::{Log, Report};
 use crate::faults::Fault;
 use crate::history::{End, Event, History, Sent, SocketIx};
 use crate::network::{ClientEnd, Closing, Moved, Network, Parcel};
@@ -11,6 +12,9 @@ use crate::settings::Settings;
 
 /// How long a connection that is to be closed gets to take what was queued before, ms.
 pub const LAST_WORDS_MS: u64 = 5_000;
+
+/// The time at 0 of the shards' clocks, ms since 1970.
+const UNIX_MS: u64 = 1_700_000_000_000;
 
 /// What a turn works with.
 pub struct Surroundings<'a> {
@@ -31,26 +35,57 @@ pub struct Host {
     before: Counters,
     /// Whether each client's session was here after the last turn.
     sessions: Vec<bool>,
+    /// Where there is a disk.
+    pub log: Option<Log>,
 }
 
 impl Host {
     pub fn new(id: ShardId, settings: &Settings, now: u64) -> Host {
         let config =
             ShardConfig { id, shards: settings.shards, limits: settings.limits.clone(), sys_interval_s: settings.sys_interval_s, seed: 7 };
+        let mut shard = Shard::new(config, now);
+        if settings.disk.is_some() {
+            shard.keep_journal(UNIX_MS);
+        }
         Host {
-            shard: Shard::new(config, now),
+            shard,
             id,
             sockets: Vec::new(),
             parcels: Vec::new(),
             commands: Vec::new(),
             before: Counters::default(),
             sessions: Vec::new(),
+            log: settings.disk.map(|_| Log::new()),
         }
     }
 
     /// Whether the shard has nothing to do by itself.
     pub fn is_quiet(&self) -> bool {
-        self.parcels.is_empty() && !self.shard.has_work() && self.sockets.iter().all(|&(conn, _)| !self.shard.has_output(conn))
+        self.parcels.is_empty()
+            && !self.shard.has_work()
+            && self.sockets.iter().all(|&(conn, _)| !self.shard.has_output(conn))
+            && self.shard.is_durable()
+            && self.log.as_ref().is_none_or(Log::is_quiet)
+    }
+
+    /// What the disk reports.
+    pub fn take_commits(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        let (Some(log), Some(disk)) = (&mut self.log, around.settings.disk) else { return };
+        let full_until = around.network.disk_full_until;
+        while let Some(report) = log.work(now, disk.delay_ms, full_until, &mut around.network.saboteur, around.rng) {
+            match report {
+                Report::Committed { number, segment } => self.shard.committed(now, number, segment),
+                Report::Failing => self.shard.commit_failing(),
+            }
+        }
+    }
+
+    /// Hands over what is to be kept.
+    pub fn hand_over_records(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        while let Some(job) = self.shard.next_job() {
+            log.submit(job);
+        }
     }
 
     /// One turn.
@@ -60,11 +95,13 @@ impl Host {
         self.accept(now, around);
         self.depart(around);
         self.take_parcels(now, around);
+        self.take_commits(now, around);
         self.shard.tick(around.network.saboteur.clock(self.id, now));
         self.collect_commands(now, around);
         self.carry_out_commands(now, around);
         self.send_output(now, around);
         self.hand_over(now, around);
+        self.hand_over_records();
         self.observe(around);
     }
 
@@ -169,6 +206,15 @@ impl Host {
         self.note_end(now, socket, End::Socket, around);
         self.shard.ended(now, conn, cause);
         self.collect_commands(now, around);
+    }
+
+    /// The machine stops: all connections end, and nobody is told. What is left on the disk.
+    pub fn crash(mut self, around: &mut Surroundings<'_>) -> Vec<Vec<u8>> {
+        let now = around.history.now;
+        for (_, socket) in std::mem::take(&mut self.sockets) {
+            self.note_end(now, socket, End::Crash, around);
+        }
+        self.log.map_or(Vec::new(), |log| log.crash(around.rng))
     }
 
     fn note_end(&mut self, now: u64, socket: SocketIx, end: End, around: &mut Surroundings<'_>) {

@@ -5,6 +5,8 @@
 
 mod checks;
 mod client;
+mod crash;
+mod disk;
 mod faults;
 mod finale;
 mod history;
@@ -66,6 +68,9 @@ fn replay(seed: u64) {
     world.run();
     for (seq, at, event) in world.history.iter() {
         println!("{seq:6} {at:8} {event:?}");
+    }
+    for (socket, connection) in world.history.connections.iter().enumerate() {
+        println!("socket {socket}: {connection:?}");
     }
     let violations = checks::all(&world);
     assert!(violations.is_empty(), "{}", report(seed, &violations));

@@ -43,8 +43,21 @@ pub struct Settings {
     pub rude: bool,
     /// No limit is near: not even a message of QoS 0 may be lost.
     pub roomy: bool,
-    /// Queues are so short that publishers of 3.x have to wait.
+    /// Queues are so short, or the disk so full, that publishers of 3.x have to wait.
     pub tight: bool,
+    /// What is to outlive a crash is written to a disk.
+    pub disk: Option<DiskSettings>,
+}
+
+/// A disk, and what happens to it and to the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskSettings {
+    /// Longest time that a write takes, ms.
+    pub delay_ms: u64,
+    /// Steps of 1,000 after which the machine stops at once.
+    pub crash_permille: u64,
+    /// Steps of 1,000 after which the disk is full for a while.
+    pub full_permille: u64,
 }
 
 /// How often a client does what.
@@ -64,6 +77,11 @@ impl Settings {
     pub fn new(rng: &mut Rng) -> Settings {
         let limits = limits(rng);
         let restless = rng.pick(&[0, 1, 1, 3]);
+        let disk = rng.percent(50).then(|| DiskSettings {
+            delay_ms: rng.pick(&[0, 5, 40, 300]),
+            crash_permille: rng.pick(&[0, 2, 5, 20]),
+            full_permille: rng.pick(&[0, 0, 5]),
+        });
         Settings {
             shards: rng.pick(&[1, 2, 2, 3, 4]),
             clients: rng.range(2, 9) as usize,
@@ -93,9 +111,16 @@ impl Settings {
             rude: rng.percent(20),
             roomy: limits.max_queued_messages == Limits::default().max_queued_messages
                 && limits.out_buffer_bytes == Limits::default().out_buffer_bytes,
-            tight: limits.queue_full == QueueFull::RejectNew && (limits.max_queued_messages < 1_000 || limits.max_queued_bytes < 100_000),
+            tight: disk.is_some_and(|disk| disk.full_permille > 0)
+                || limits.queue_full == QueueFull::RejectNew && (limits.max_queued_messages < 1_000 || limits.max_queued_bytes < 100_000),
             limits: Arc::new(limits),
+            disk,
         }
+    }
+
+    /// Whether nothing ever stops the machine.
+    pub fn immortal(&self) -> bool {
+        self.disk.is_none_or(|disk| disk.crash_permille == 0)
     }
 }
 

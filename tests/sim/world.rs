@@ -30,7 +30,7 @@ pub struct World {
     pub over: bool,
     /// `$SYS` is published.
     pub sys: bool,
-    last_turn: Vec<u64>,
+    pub last_turn: Vec<u64>,
 }
 
 impl World {
@@ -65,6 +65,7 @@ impl World {
             if self.rng.permille(self.settings.jump_permille) {
                 self.jump();
             }
+            self.suffer();
             self.step(true);
         }
         self.history.push(Event::Calm);
@@ -125,6 +126,13 @@ impl World {
         let mut text = format!("network quiet: {};", self.network.is_quiet());
         for (index, host) in self.hosts.iter().enumerate().filter(|(_, host)| !host.is_quiet()) {
             text += &format!(" shard {index}: {:?};", host.shard.holdings());
+        }
+        for (index, host) in self.hosts.iter().enumerate() {
+            let gauges = host.shard.snapshot().gauges;
+            text += &format!(
+                " shard {index} has {} queued, {} held, {} in flight;",
+                gauges.queued_messages, gauges.held_messages, gauges.inflight_messages
+            );
         }
         for client in self.clients.iter().filter(|client| !client.is_quiet()) {
             text += &format!(

@@ -207,6 +207,27 @@ fn a_publisher_that_waits_and_vanishes_has_its_will_published_last() {
     assert_eq!(payloads(V5, &world.take(watcher)), [b"last", b"dead"]);
 }
 
+/// Found by simulation: the publisher was sent away each time, and came back with the message each time.
+#[test]
+fn a_message_of_more_copies_than_there_is_room_for_is_taken_in_the_end() {
+    let mut world = World::limited(|config| {
+        config.limits.max_inflight = 1;
+        config.limits.max_queued_messages = 1;
+    });
+    let client = world.client(V5, "many");
+    for filter in ["t", "$share/a/t", "$share/b/t", "$share/c/t"] {
+        world.subscribe(client, V5, filter, QoS::AtLeastOnce);
+    }
+    let publisher = world.client(V311, "p");
+    world.send(publisher, &numbered("t", 1));
+    for _ in 0..4 {
+        let bytes = world.take(client);
+        let packet_id = publishes(V5, &bytes)[0].packet_id;
+        world.send(client, &ack(PUBACK, packet_id));
+    }
+    assert_eq!(world.take(publisher), ack(PUBACK, 1));
+}
+
 fn given_up(world: &World) -> u64 {
     world.counters().sessions_given_up
 }

@@ -8,6 +8,7 @@ mod connect;
 mod disconnect;
 mod exchange;
 mod full_queue;
+mod journal;
 mod message;
 mod session;
 mod size;

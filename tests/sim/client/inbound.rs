@@ -5,6 +5,7 @@ use ringmq::mqtt::{Packet, PacketType, Publish, QoS, Version, decode, peek};
 use super::{Client, Stage};
 use crate::history::{Event, Got, Message, Receipt, SocketIx};
 use crate::host::Surroundings;
+use crate::network::ClientEnd;
 
 impl Client {
     /// Reads what has come, unless the client stalls.
@@ -153,7 +154,13 @@ impl Client {
         let last = self.last_connected.replace(socket);
         // 3.1 does not say whether the session is there; its clients have to know.
         let present = present || self.version == Version::V31;
-        if present && around.history.continues(last, socket) {
+        let continues = around.history.continues(last, socket);
+        if !continues && around.history.resumes(socket) {
+            // A connection that the client had given up came late and made this session. What it published the client has forgotten, and would use its
+            // identifiers anew.
+            self.forgetting = true;
+            self.leave(ClientEnd::Reset, around);
+        } else if present && continues {
             self.resend(around);
         } else if !around.history.connections[socket].clean_start {
             self.flights.clear();
