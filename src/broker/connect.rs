@@ -178,6 +178,7 @@ impl Shard {
             if let Some(outgoing) = self.sessions.get_mut(session).and_then(|session| session.outgoing.as_mut()) {
                 outgoing.rewind();
             }
+            self.queue_moves(session);
             self.send_waiting(id.slot);
         }
     }

@@ -75,6 +75,8 @@ pub struct Connection {
     /// Stands in the shard's list of connections with output.
     pub dirty: bool,
     pub paused: Paused,
+    /// The shell was told not to read from it.
+    pub unread: bool,
     /// Flags in the first byte of a PUBLISH that the terms do not allow.
     pub refused_publish_flags: u8,
     /// The client wants reason strings and user properties (Request Problem Information).
@@ -85,8 +87,10 @@ pub struct Connection {
     pub patience_ms: u32,
     pub last_seen: u64,
     pub timer: Option<TimerId>,
-    /// The beginning of a packet whose end has not come.
+    /// The beginning of a packet whose end has not come; while paused, everything that came.
     pub partial: Vec<u8>,
+    /// Bytes of `partial` that were looked through for acknowledgements, while paused.
+    pub looked_at: u32,
     /// Bytes of `partial` that the shard's memory budget already knows of.
     pub partial_accounted: u32,
     pub acks: Option<Box<PendingAcks>>,
@@ -124,6 +128,8 @@ impl Connection {
             terms,
             dirty: false,
             paused: Paused::default(),
+            unread: false,
+            looked_at: 0,
             refused_publish_flags: 0,
             problem_info: true,
             fetches: None,

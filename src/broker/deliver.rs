@@ -60,7 +60,11 @@ impl Shard {
     fn enqueue(&mut self, index: u32, delivery: Delivery) {
         let number = self.note_delivery(index, &delivery, false);
         let Some(session) = self.sessions.get_mut(index) else { return };
-        session.outgoing().enqueue(number, delivery);
+        let outgoing = session.outgoing();
+        if outgoing.queued() == 0 {
+            outgoing.standstill.since = self.now;
+        }
+        outgoing.enqueue(number, delivery);
         self.counters.deliveries_matched += 1;
         self.counters.deliveries_queued += 1;
     }
@@ -100,15 +104,21 @@ impl Shard {
             self.drop_oldest(index, delivery);
             return ReasonCode::SUCCESS;
         }
+        if !memory_short {
+            self.watch_full_queue(index);
+        }
         let Some(job) = job.filter(|job| job.holds()) else {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         };
-        // What is held takes memory as well as what is queued, and keeps to the same limits.
-        if memory_short
-            || outgoing.held() >= self.limits.max_queued_messages as usize
-            || outgoing.held_bytes() >= u64::from(self.limits.max_queued_bytes)
-        {
+        let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
+        let outgoing = session.outgoing();
+        // What is held takes memory as well as what is queued, and keeps to the same limits. But a message of which one copy is held (for a shared
+        // subscription, say) is held as a whole, or it would be refused each time that it is sent.
+        let begun = job.has_held(outgoing.last_held());
+        let full =
+            outgoing.held() >= self.limits.max_queued_messages as usize || outgoing.held_bytes() >= u64::from(self.limits.max_queued_bytes);
+        if memory_short || full && !begun {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         }
@@ -267,7 +277,10 @@ impl Shard {
         }
         let outgoing = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut());
         let known = outgoing.and_then(|outgoing| outgoing.release(ack.packet_id));
-        known.into_iter().for_each(|number| self.note_released(index, number, id.slot));
+        if let Some(number) = known {
+            self.note_released(index, number, id.slot);
+            self.queue_moves(index);
+        }
         let code = if known.is_some() { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
         if let Some(conn) = self.output(id.slot) {
             // Without properties [MQTT-3.6.2-2] [MQTT-3.6.2-3].
@@ -282,6 +295,7 @@ impl Shard {
         if let Some(number) = outgoing.finish(packet_id, expected) {
             self.note_finished(index, number);
             self.counters.deliveries_acknowledged += 1;
+            self.queue_moves(index);
             self.send_waiting(id.slot);
             self.continue_fetches(id.slot);
         }

@@ -1,5 +1,6 @@
 //! What a shard holds, for tests and for an operator who looks for leaks. Read-only, and walks all sessions and connections.
 
+use super::ids::ConnId;
 use super::shard::Shard;
 use crate::metrics::Snapshot;
 
@@ -33,6 +34,11 @@ impl Shard {
     /// Whether there is a session with this client identifier.
     pub fn has_session(&self, client_id: &str) -> bool {
         self.sessions.find(client_id).is_some()
+    }
+
+    /// Whether a connection is open whose packets are not worked off as they come.
+    pub fn is_paused(&self, id: ConnId) -> bool {
+        self.connections.get(id).is_some_and(|conn| conn.paused.any())
     }
 
     /// Whether every delivery that was owed is done, given up with a reason, in flight, queued or held: owed, and accounted for.

@@ -16,6 +16,7 @@
 
 mod acks;
 mod admission;
+mod ahead;
 mod aliases;
 pub mod auth;
 mod authenticate;
@@ -45,6 +46,7 @@ mod run;
 mod session;
 mod shard;
 mod share;
+mod stuck;
 mod subscribe;
 mod sys;
 mod timers;

@@ -44,6 +44,17 @@ pub struct Held {
     pub ticket: TicketId,
 }
 
+/// Whether anything moves in the queue, as far as somebody waits for that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standstill {
+    /// When a message was last acknowledged, or the first one queued, or the session got a connection; ms.
+    pub since: u64,
+    /// A message found no room since then.
+    pub blocks: bool,
+    /// A timer is running.
+    pub watched: bool,
+}
+
 /// Window, queue and held messages of one session.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -60,6 +71,7 @@ pub struct Outgoing {
     queued_bytes: u64,
     held: VecDeque<Held>,
     held_messages_bytes: u64,
+    pub standstill: Standstill,
     /// Bytes of all messages here, and the shard's sum that they are part of.
     bytes: u64,
     total: HeldBytes,
@@ -92,6 +104,7 @@ impl Outgoing {
             queued_bytes: 0,
             held: VecDeque::new(),
             held_messages_bytes: 0,
+            standstill: Standstill::default(),
             bytes: 0,
             total,
         }
@@ -269,6 +282,11 @@ impl Outgoing {
     /// The message that was held longest, where it is.
     pub fn next_held(&self) -> Option<&Delivery> {
         self.held.front().map(|held| &held.delivery)
+    }
+
+    /// Whose acknowledgement waits with the message that was held last.
+    pub fn last_held(&self) -> Option<TicketId> {
+        self.held.back().map(|held| held.ticket)
     }
 
     /// The message that was held longest.

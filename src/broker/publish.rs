@@ -169,6 +169,8 @@ impl Shard {
             },
         };
         conn.acks.get_or_insert_with(Box::default).push(packet_id, QoS::ExactlyOnce, Some(code));
+        // What the first answer promised may not be on disk yet; that it waited with another connection does not help.
+        self.gate_on_all(id.slot);
         self.send_acks(id);
         // Behind an answer that waits, repetitions must not pile up without end.
         let waits = |conn: &Connection| conn.acks.as_ref().is_some_and(|acks| acks.len() > usize::from(conn.terms.receive_maximum));
@@ -251,6 +253,7 @@ impl Shard {
             // 3.x has no way to refuse a publish: without an acknowledgement the client keeps it, and sends it again when it reconnects. To disconnect it
             // at once would make it come back at once, with all that it has not got acknowledged.
             acks.withhold();
+            self.resuming.push(id);
             return self.pause_publisher(id);
         }
         acks.settle(number, code);
@@ -348,6 +351,14 @@ impl Shard {
 
     /// A paused publisher has waited long enough for a full queue: it is let go, without an acknowledgement.
     pub(super) fn on_paused_too_long(&mut self, id: ConnId) {
+        if self.give_publishes_up(id) {
+            let patience_ms = u64::from(self.limits.full_queue_patience_ms);
+            let timer = self.wheel.schedule(self.now + patience_ms, TimerKey::Connection(id));
+            if let Some(conn) = self.connections.get_mut(id) {
+                conn.timer = Some(timer);
+            }
+            return;
+        }
         self.disconnect(id, ReasonCode::SERVER_BUSY, Will::Publish);
     }
 

@@ -6,7 +6,7 @@
 use super::connection::{Connection, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
-use super::shard::{Command, Shard};
+use super::shard::Shard;
 use super::timers::TimerKey;
 use crate::metrics::RefuseReason;
 use crate::mqtt::frame::{self, FixedHeader};
@@ -22,6 +22,7 @@ impl Shard {
     pub fn receive(&mut self, now: u64, id: ConnId, bytes: &[u8]) -> bool {
         self.now = now;
         self.counters.bytes_received += bytes.len() as u64;
+        let publishes_before = self.publishes_so_far();
         let Some(conn) = self.connections.get_mut(id) else { return true };
         match conn.state {
             State::Closing => return true,
@@ -29,20 +30,19 @@ impl Shard {
                 conn.partial.extend_from_slice(bytes);
                 return false;
             }
-            _ if conn.paused.any() => {
-                conn.partial.extend_from_slice(bytes);
-                self.charge_rate(id, self.publishes_so_far(), bytes.len());
-                return false;
-            }
             _ => {}
         }
-        let publishes_before = self.publishes_so_far();
-        self.consume(id, bytes);
-        self.finish_run();
+        if conn.paused.any() {
+            conn.partial.extend_from_slice(bytes);
+        } else {
+            self.consume(id, bytes);
+            self.finish_run();
+        }
+        self.look_ahead(id);
         self.check_reader(id);
         self.account_partial(id);
         self.charge_rate(id, publishes_before, bytes.len());
-        self.connections.get(id).is_none_or(|conn| !conn.paused.any() && conn.state != State::Moving)
+        self.goes_on_reading(id)
     }
 
     /// Messages stop at the output limit, but answers do not: a client that only asks and never reads is let go.
@@ -53,20 +53,21 @@ impl Shard {
         }
     }
 
-    /// Goes on with a connection that was paused until its publishes were acknowledged.
+    /// Goes on with a connection that was paused until its publishes were acknowledged, or one of them turned out never to be.
     pub(super) fn resume(&mut self, id: ConnId) {
-        let Some(conn) = self.connections.get_mut(id) else { return };
-        if conn.paused.for_acks && !conn.acks.as_ref().is_some_and(|acks| acks.withheld()) {
-            conn.paused.for_acks = false;
-            self.read_again(id);
+        let Some(conn) = self.connections.get_mut(id).filter(|conn| conn.paused.for_acks) else { return };
+        if conn.acks.as_ref().is_some_and(|acks| acks.withheld()) {
+            return self.go_on_doomed(id);
         }
+        conn.paused.for_acks = false;
+        self.read_again(id);
     }
 
     /// Reads from a connection again, if nothing speaks against it any more.
     pub(super) fn read_again(&mut self, id: ConnId) {
         let Some(conn) = self.connections.get_mut(id) else { return };
         if conn.paused.any() || conn.state != State::Connected {
-            return;
+            return self.resume_reading(id);
         }
         conn.last_seen = self.now;
         if let Some(timer) = conn.timer.take() {
@@ -76,19 +77,19 @@ impl Shard {
             conn.timer = Some(self.wheel.schedule(self.now + u64::from(conn.patience_ms), TimerKey::Connection(id)));
         }
         let bytes = std::mem::take(&mut conn.partial);
+        conn.looked_at = 0;
         let publishes_before = self.publishes_so_far();
         self.consume(id, &bytes);
         self.finish_run();
+        self.look_ahead(id);
         self.account_partial(id);
         // The bytes were counted when they came.
         self.charge_rate(id, publishes_before, 0);
-        if self.connections.get(id).is_some_and(|conn| !conn.paused.any()) {
-            self.command(Command::Resume(id));
-        }
+        self.resume_reading(id);
     }
 
     /// Nothing is done any more with what follows a refused CONNECT [MQTT-3.1.4-5] [MQTT-3.1.4-6] or a DISCONNECT.
-    fn consume(&mut self, id: ConnId, mut bytes: &[u8]) {
+    pub(super) fn consume(&mut self, id: ConnId, mut bytes: &[u8]) {
         if self.connections.get(id).is_some_and(|conn| !conn.partial.is_empty()) {
             bytes = self.complete_partial(id, bytes);
         }
@@ -175,7 +176,7 @@ impl Shard {
     }
 
     /// One whole packet.
-    fn on_packet(&mut self, id: ConnId, header: FixedHeader, packet: &[u8]) {
+    pub(super) fn on_packet(&mut self, id: ConnId, header: FixedHeader, packet: &[u8]) {
         // Whole packets count for the keep-alive, not bytes [MQTT-3.1.2-22] [MQTT-3.1.2-24].
         if let Some(conn) = self.connections.get_mut(id) {
             conn.last_seen = self.now;

@@ -26,7 +26,8 @@ impl Shard {
     /// [MQTT-3.3.1-7] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
     pub(super) fn store_retained(&mut self, incoming: &Incoming<'_>) -> ReasonCode {
         if incoming.payload.is_empty() {
-            if self.retained.get(incoming.topic).is_some() {
+            // What was there may be gone here and not yet on disk: who is told that it is gone waits for that as well.
+            if self.retained.get(incoming.topic).is_some() || self.journal.as_ref().is_some_and(|journal| journal.due().is_some()) {
                 self.clear_retained(incoming.topic);
                 self.note_retained(incoming.topic, None);
             }

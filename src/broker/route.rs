@@ -81,6 +81,11 @@ impl Job {
         self.publisher.hold
     }
 
+    /// Whether what is held under this ticket is this message.
+    pub fn has_held(&self, ticket: Option<TicketId>) -> bool {
+        self.ticket.is_some() && self.ticket == ticket
+    }
+
     /// One more part has to answer.
     pub fn wait(&mut self, tickets: &mut Tickets) -> TicketId {
         // The first wait is that of the routing itself, settled at its end: so no answer can leave while parts are still being added.

@@ -196,6 +196,7 @@ impl Shard {
     /// Nothing more will come from this connection: the peer closed it, or it broke. The shell still has to close the socket.
     pub fn ended(&mut self, now: u64, id: ConnId, cause: CloseCause) {
         self.now = now;
+        self.work_off_rest(id);
         if self.connections.get(id).is_some_and(|conn| conn.state != State::Closing) {
             self.end_connection(id, super::disconnect::Will::Publish, cause);
             self.commands.push(Command::Close { conn: id, after_send: false });

@@ -20,6 +20,11 @@ pub enum TimerKey {
         session: u32,
         generation: u32,
     },
+    /// The end of a session whose queue is full, if nothing moves in it.
+    FullQueue {
+        session: u32,
+        generation: u32,
+    },
     /// A client may be read from again.
     Rate(ConnId),
     /// The next publication of `$SYS`.
@@ -45,6 +50,7 @@ impl Shard {
                         self.publish_will(session);
                     }
                 }
+                TimerKey::FullQueue { session, generation } => self.on_full_queue_timer(session, generation),
                 TimerKey::Rate(id) => self.on_rate_timer(id),
                 TimerKey::Sys => self.on_sys_timer(),
                 TimerKey::Sweep => self.on_sweep(),

@@ -56,6 +56,7 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
     range("limits.max_queued_messages", limits.max_queued_messages, 1..=U32)?;
     range("limits.max_queued_bytes", limits.max_queued_bytes, 1024..=U32)?;
     range("limits.full_queue_patience_ms", limits.full_queue_patience_ms, 1..=3_600_000)?;
+    range("limits.full_session_patience_s", limits.full_session_patience_s, 1..=U32)?;
     range("limits.out_buffer_bytes", limits.out_buffer_bytes, 4096..=U32)?;
     range("limits.out_budget_bytes", limits.out_budget_bytes, 4096..=i64::MAX as u64)?;
     at_most("limits.out_buffer_bytes", limits.out_buffer_bytes, "limits.out_budget_bytes", limits.out_budget_bytes)?;

@@ -40,6 +40,8 @@ pub struct Limits {
     pub queue_full: QueueFull,
     /// How long a 3.x publisher whose messages find no room is left waiting (unread) before it is disconnected.
     pub full_queue_patience_ms: u32,
+    /// How long a session whose queue is full may hold publishers up without taking anything; then it ends. `4294967295` means for ever.
+    pub full_session_patience_s: u32,
     /// Unsent output of one connection; QoS 0 messages beyond it are dropped and counted.
     pub out_buffer_bytes: u32,
     /// Unsent output of all connections of a shard. The more of it is used, the less one connection may hold.
@@ -86,13 +88,14 @@ impl Default for Limits {
             max_queued_bytes: 64 * 1024 * 1024,
             queue_full: QueueFull::RejectNew,
             full_queue_patience_ms: 20_000,
+            full_session_patience_s: u32::MAX,
             out_buffer_bytes: 64 * 1024 * 1024,
             out_budget_bytes: 256 * 1024 * 1024,
             memory_budget_bytes: 4 * 1024 * 1024 * 1024,
             topic_alias_maximum: 64,
             topic_alias_out_maximum: 0,
             max_session_expiry_s: u32::MAX,
-            v3_session_expiry_s: u32::MAX,
+            v3_session_expiry_s: 7 * 24 * 3_600,
             will_grace_after_crash_s: 30,
             max_offline_sessions: 10_000_000,
             max_retained_messages: 10_000_000,

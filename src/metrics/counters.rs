@@ -88,6 +88,8 @@ values! {
         wills_published,
         /// Sessions that ended because their expiry interval ran out.
         sessions_expired,
+        /// Sessions that ended because they took nothing while their full queues held publishers up.
+        sessions_given_up,
         /// Subscriptions made or replaced.
         subscribes,
         /// Subscriptions ended by UNSUBSCRIBE.

@@ -43,6 +43,8 @@ labels! {
         SessionExpired = "session_expired",
         /// The session was ended by its client (clean start) with the message in its queue.
         SessionDiscarded = "session_discarded",
+        /// The session was ended because its queue was full and nothing was taken from it for `limits.full_session_patience_s`.
+        SessionStuck = "session_stuck",
         /// The client's Maximum Packet Size does not hold it.
         PacketTooLargeForClient = "packet_too_large_for_client",
         /// QoS 0: the ring to the shard of the subscriber is full.

@@ -34,6 +34,8 @@ pub enum Fault {
     ForgetClose,
     /// A shard counts one delivery too many.
     Miscount,
+    /// The disk says that it has a commit, and has not.
+    LoseCommit,
 }
 
 impl Fault {
@@ -53,6 +55,7 @@ impl Fault {
         (Fault::LoseRetained, "retained"),
         (Fault::ForgetClose, "accounting"),
         (Fault::Miscount, "accounting"),
+        (Fault::LoseCommit, "retained"),
     ];
 }
 

@@ -79,6 +79,8 @@ pub enum End {
     Socket,
     /// The shard closed it.
     Shard,
+    /// The broker is gone.
+    Crash,
 }
 
 /// One thing that happened.
@@ -94,6 +96,10 @@ pub enum Event {
         sent: Seq,
         socket: SocketIx,
         certain: bool,
+    },
+    /// A shard took a connection over from a listener or from another shard.
+    Opened {
+        socket: SocketIx,
     },
     /// CONNECT reached the home shard; `existed`: a session was there just before.
     Accepted {
@@ -152,6 +158,10 @@ pub enum Event {
         from: u64,
         to: u64,
     },
+    /// The machine stopped at once; what comes after is another run of the broker.
+    Crashed,
+    /// The disk takes nothing for a while.
+    DiskFull,
     /// From here on clients only finish what they began.
     Calm,
     /// Nothing is under way any more.
@@ -191,6 +201,10 @@ pub struct Connection {
     pub receive_maximum: u16,
     pub max_packet_bytes: u32,
     pub will: Option<WillPlan>,
+    /// Topic aliases that the broker may set.
+    pub alias_maximum: u16,
+    /// The client never sends all of CONNECT.
+    pub half: bool,
 }
 
 /// Why a message was published.
@@ -233,6 +247,8 @@ pub struct History {
     pub connections: Vec<Connection>,
     pub messages: Vec<Message>,
     pub clients: Vec<Identity>,
+    /// The client that subscribes to all wills, all the time.
+    pub watcher: Option<ClientIx>,
     /// The client that asked for all retained messages.
     pub reader: Option<ClientIx>,
 }

@@ -3,6 +3,7 @@
 use ringmq::broker::{Command, ConnId, Origin, OutBatch, Shard, ShardConfig, ShardId};
 use ringmq::metrics::{CloseCause, Counters};
 
+use crate::disk::{Log, Report};
 use crate::faults::Fault;
 use crate::history::{End, Event, History, Sent, SocketIx};
 use crate::network::{ClientEnd, Closing, Moved, Network, Parcel};
@@ -11,6 +12,9 @@ use crate::settings::Settings;
 
 /// How long a connection that is to be closed gets to take what was queued before, ms.
 pub const LAST_WORDS_MS: u64 = 5_000;
+
+/// The time at 0 of the shards' clocks, ms since 1970.
+const UNIX_MS: u64 = 1_700_000_000_000;
 
 /// What a turn works with.
 pub struct Surroundings<'a> {
@@ -31,26 +35,57 @@ pub struct Host {
     before: Counters,
     /// Whether each client's session was here after the last turn.
     sessions: Vec<bool>,
+    /// Where there is a disk.
+    pub log: Option<Log>,
 }
 
 impl Host {
     pub fn new(id: ShardId, settings: &Settings, now: u64) -> Host {
         let config =
             ShardConfig { id, shards: settings.shards, limits: settings.limits.clone(), sys_interval_s: settings.sys_interval_s, seed: 7 };
+        let mut shard = Shard::new(config, now);
+        if settings.disk.is_some() {
+            shard.keep_journal(UNIX_MS);
+        }
         Host {
-            shard: Shard::new(config, now),
+            shard,
             id,
             sockets: Vec::new(),
             parcels: Vec::new(),
             commands: Vec::new(),
             before: Counters::default(),
             sessions: Vec::new(),
+            log: settings.disk.map(|_| Log::new()),
         }
     }
 
     /// Whether the shard has nothing to do by itself.
     pub fn is_quiet(&self) -> bool {
-        self.parcels.is_empty() && !self.shard.has_work() && self.sockets.iter().all(|&(conn, _)| !self.shard.has_output(conn))
+        self.parcels.is_empty()
+            && !self.shard.has_work()
+            && self.sockets.iter().all(|&(conn, _)| !self.shard.has_output(conn))
+            && self.shard.is_durable()
+            && self.log.as_ref().is_none_or(Log::is_quiet)
+    }
+
+    /// What the disk reports.
+    pub fn take_commits(&mut self, now: u64, around: &mut Surroundings<'_>) {
+        let (Some(log), Some(disk)) = (&mut self.log, around.settings.disk) else { return };
+        let full_until = around.network.disk_full_until;
+        while let Some(report) = log.work(now, disk.delay_ms, full_until, &mut around.network.saboteur, around.rng) {
+            match report {
+                Report::Committed { number, segment } => self.shard.committed(now, number, segment),
+                Report::Failing => self.shard.commit_failing(),
+            }
+        }
+    }
+
+    /// Hands over what is to be kept.
+    pub fn hand_over_records(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        while let Some(job) = self.shard.next_job() {
+            log.submit(job);
+        }
     }
 
     /// One turn.
@@ -60,11 +95,13 @@ impl Host {
         self.accept(now, around);
         self.depart(around);
         self.take_parcels(now, around);
+        self.take_commits(now, around);
         self.shard.tick(around.network.saboteur.clock(self.id, now));
         self.collect_commands(now, around);
         self.carry_out_commands(now, around);
         self.send_output(now, around);
         self.hand_over(now, around);
+        self.hand_over_records();
         self.observe(around);
     }
 
@@ -137,7 +174,7 @@ impl Host {
         let more = self.shard.receive(now, conn, bytes);
         self.collect_commands(now, around);
         // Nobody can tell how far the shard came that ends the connection, or pauses it, over these bytes.
-        if !more || around.network.sockets[socket].ended {
+        if self.shard.is_paused(conn) || around.network.sockets[socket].ended {
             for seq in noted {
                 if let Event::Processed { certain, .. } = &mut around.history.records[seq].event {
                     *certain = false;
@@ -171,11 +208,22 @@ impl Host {
         self.collect_commands(now, around);
     }
 
+    /// The machine stops: all connections end, and nobody is told. What is left on the disk.
+    pub fn crash(mut self, around: &mut Surroundings<'_>) -> Vec<Vec<u8>> {
+        let now = around.history.now;
+        for (_, socket) in std::mem::take(&mut self.sockets) {
+            self.note_end(now, socket, End::Crash, around);
+        }
+        self.log.map_or(Vec::new(), |log| log.crash(around.rng))
+    }
+
     fn note_end(&mut self, now: u64, socket: SocketIx, end: End, around: &mut Surroundings<'_>) {
         let wire = &mut around.network.sockets[socket];
         if !wire.ended {
             wire.ended = true;
-            let (silent_ms, paused) = (now - wire.fed_at, wire.paused);
+            let silent_ms = now - wire.fed_at;
+            let conn = self.sockets.iter().find(|(_, other)| *other == socket).map(|&(conn, _)| conn);
+            let paused = conn.is_some_and(|conn| self.shard.is_paused(conn));
             around.history.push(Event::Ended { socket, end, silent_ms, paused });
         }
     }
@@ -221,6 +269,7 @@ impl Host {
         wire.fed_at = now;
         wire.paused = false;
         self.sockets.push((conn, socket));
+        around.history.push(Event::Opened { socket });
         Some(conn)
     }
 
@@ -362,6 +411,15 @@ impl Host {
             }
         }
         self.before = counters;
+        for &(conn, socket) in &self.sockets {
+            let wire = &mut around.network.sockets[socket];
+            let waiting = self.shard.is_paused(conn);
+            if wire.waiting && !waiting {
+                // Its silence was the shard's.
+                wire.fed_at = around.history.now;
+            }
+            wire.waiting = waiting;
+        }
         // Now and then: it walks all sessions.
         if around.rng.percent(10) {
             let (mut owed, accounted) = self.shard.deliveries();

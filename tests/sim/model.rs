@@ -47,6 +47,8 @@ pub struct Coverage<'a> {
 pub struct Publication {
     /// When the home of the publisher had the PUBLISH; more than once where it was sent again.
     pub processed: Vec<Seq>,
+    /// One of them was worked off at once.
+    pub certain: bool,
     /// PUBACK or PUBREC, and its reason code.
     pub answered: Option<(Seq, u8)>,
     /// The broker closed the connection instead of answering.
@@ -138,7 +140,10 @@ impl<'a> Model<'a> {
         let Some(session) = self.session_of[socket] else { return };
         let changes = &mut self.sessions[session].changes;
         match self.history.sent(sent) {
-            Sent::Publish { message, .. } => self.publications[*message].processed.push(seq),
+            Sent::Publish { message, .. } => {
+                self.publications[*message].processed.push(seq);
+                self.publications[*message].certain |= certain;
+            }
             Sent::Subscribe { packet_id, entries } => {
                 for entry in entries {
                     let change = Change { socket, packet_id: *packet_id, from: seq, by, acked: None, entry: Some(entry.clone()) };

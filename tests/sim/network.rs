@@ -103,6 +103,8 @@ pub struct Socket {
     pub ended: bool,
     pub attached: Option<(ShardId, ConnId)>,
     pub paused: bool,
+    /// The shard takes its packets and does not work them off.
+    pub waiting: bool,
     /// Told the shard that the socket ended.
     pub told_end: bool,
     pub closing: Option<Closing>,
@@ -126,6 +128,16 @@ impl Socket {
             self.up.truncate(keep);
         }
         self.client_end = Some(end);
+    }
+
+    /// The broker is gone: what it had handed to the network may arrive.
+    pub fn broker_dies(&mut self, rng: &mut Rng) {
+        let keep = rng.index(self.down.len() + 1);
+        self.down.truncate(keep);
+        self.broker_end = true;
+        (self.ended, self.told_end) = (true, true);
+        (self.attached, self.closing, self.moving_to, self.sending) = (None, None, None, None);
+        (self.paused, self.waiting) = (false, false);
     }
 
     /// Whether a session is using it.
@@ -205,6 +217,8 @@ pub struct Network {
     rings: Vec<Ring>,
     /// Sockets that wait to be accepted, by shard.
     pub arrivals: Vec<VecDeque<SocketIx>>,
+    /// No write to the disk succeeds before.
+    pub disk_full_until: u64,
     pub saboteur: Saboteur,
 }
 
@@ -216,8 +230,16 @@ impl Network {
             shards,
             rings: (0..shards * shards).map(|_| Ring::new(ring_capacity)).collect(),
             arrivals: vec![VecDeque::new(); shards],
+            disk_full_until: 0,
             saboteur: Saboteur::default(),
         }
+    }
+
+    /// All shards are gone, with what was under way between them; others take their places.
+    pub fn replace_shards(&mut self, shards: u16, capacity: usize) {
+        self.shards = usize::from(shards);
+        self.rings = (0..self.shards * self.shards).map(|_| Ring::new(capacity)).collect();
+        self.arrivals = vec![VecDeque::new(); self.shards];
     }
 
     /// The ring from one shard to another.

@@ -28,7 +28,7 @@ pub struct Settings {
     pub jump_permille: u64,
     /// Percent of the subscriptions that are shared.
     pub shared_percent: u64,
-    /// Percent of the filters with wildcards that clients use.
+    /// Percent of the messages that are large.
     pub large_percent: u64,
     /// Largest payload of a large message, bytes.
     pub large_bytes: u64,
@@ -39,8 +39,25 @@ pub struct Settings {
     /// Percent of steps in which a client sends acknowledgements that are due.
     pub ack_percent: u64,
     pub sys_interval_s: u32,
-    /// Queues are so short that publishers of 3.x have to wait.
+    /// Clients acknowledge in any order, which the standard does not allow them and brokers have to live with.
+    pub rude: bool,
+    /// No limit is near: not even a message of QoS 0 may be lost.
+    pub roomy: bool,
+    /// Queues are so short, or the disk so full, that publishers of 3.x have to wait.
     pub tight: bool,
+    /// What is to outlive a crash is written to a disk.
+    pub disk: Option<DiskSettings>,
+}
+
+/// A disk, and what happens to it and to the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskSettings {
+    /// Longest time that a write takes, ms.
+    pub delay_ms: u64,
+    /// Steps of 1,000 after which the machine stops at once.
+    pub crash_permille: u64,
+    /// Steps of 1,000 after which the disk is full for a while.
+    pub full_permille: u64,
 }
 
 /// How often a client does what.
@@ -60,6 +77,11 @@ impl Settings {
     pub fn new(rng: &mut Rng) -> Settings {
         let limits = limits(rng);
         let restless = rng.pick(&[0, 1, 1, 3]);
+        let disk = rng.percent(50).then(|| DiskSettings {
+            delay_ms: rng.pick(&[0, 5, 40, 300]),
+            crash_permille: rng.pick(&[0, 2, 5, 20]),
+            full_permille: rng.pick(&[0, 0, 5]),
+        });
         Settings {
             shards: rng.pick(&[1, 2, 2, 3, 4]),
             clients: rng.range(2, 9) as usize,
@@ -86,9 +108,19 @@ impl Settings {
             activity_percent: rng.pick(&[10, 40, 90]),
             ack_percent: rng.pick(&[10, 50, 100]),
             sys_interval_s: rng.pick(&[0, 0, 0, 1]),
-            tight: limits.queue_full == QueueFull::RejectNew && (limits.max_queued_messages < 1_000 || limits.max_queued_bytes < 100_000),
+            rude: rng.percent(20),
+            roomy: limits.max_queued_messages == Limits::default().max_queued_messages
+                && limits.out_buffer_bytes == Limits::default().out_buffer_bytes,
+            tight: disk.is_some_and(|disk| disk.full_permille > 0)
+                || limits.queue_full == QueueFull::RejectNew && (limits.max_queued_messages < 1_000 || limits.max_queued_bytes < 100_000),
             limits: Arc::new(limits),
+            disk,
         }
+    }
+
+    /// Whether nothing ever stops the machine.
+    pub fn immortal(&self) -> bool {
+        self.disk.is_none_or(|disk| disk.crash_permille == 0)
     }
 }
 
@@ -105,12 +137,15 @@ fn limits(rng: &mut Rng) -> Limits {
         max_queued_bytes: rng.pick(&[500, 4_000, 1_000_000]),
         queue_full: if rng.percent(20) { QueueFull::DropOldest } else { QueueFull::RejectNew },
         full_queue_patience_ms: rng.pick(&[3_000, 5_000, 20_000]),
+        full_session_patience_s: u32::MAX,
         out_buffer_bytes: rng.pick(&[100, 2_000, 1_000_000]),
         out_budget_bytes: rng.pick(&[400, 10_000, 100_000_000]),
         max_session_expiry_s: rng.pick(&[10, u32::MAX]),
         v3_session_expiry_s: rng.pick(&[10, u32::MAX]),
         max_keep_alive_s: rng.pick(&[20, u16::MAX]),
         connect_timeout_ms: rng.pick(&[1_000, 10_000]),
+        topic_alias_maximum: rng.pick(&[0, 2, 64]),
+        topic_alias_out_maximum: rng.pick(&[0, 3]),
         ..defaults
     }
 }

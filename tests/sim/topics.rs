@@ -2,6 +2,9 @@
 
 use crate::rng::Rng;
 
+/// Bytes of a PUBLISH beside its payload, at most.
+pub const HEADER_BYTES: usize = 200;
+
 const LEVELS: &[&str] = &["a", "b", "c", "", "A"];
 
 /// Any topic, sometimes with an empty level or a leading `$`.

@@ -30,7 +30,7 @@ pub struct World {
     pub over: bool,
     /// `$SYS` is published.
     pub sys: bool,
-    last_turn: Vec<u64>,
+    pub last_turn: Vec<u64>,
 }
 
 impl World {
@@ -45,6 +45,13 @@ impl World {
             history.clients.push(Identity { client_id, home });
             clients.push(Client::new(ix, rng.pick(&[Version::V31, Version::V311, Version::V5, Version::V5]), false));
         }
+        let ix = clients.len();
+        let home = home_of("watcher", settings.shards);
+        history.clients.push(Identity { client_id: "watcher".to_owned(), home });
+        history.watcher = Some(ix);
+        let mut watcher = Client::new(ix, Version::V5, true);
+        watcher.watches = Some("w/#");
+        clients.push(watcher);
         let hosts = (0..settings.shards).map(|shard| Host::new(ShardId(shard), &settings, history.now)).collect();
         let network = Network::new(settings.shards, settings.ring_capacity);
         let last_turn = vec![history.now; usize::from(settings.shards)];
@@ -58,6 +65,7 @@ impl World {
             if self.rng.permille(self.settings.jump_permille) {
                 self.jump();
             }
+            self.suffer();
             self.step(true);
         }
         self.history.push(Event::Calm);
@@ -118,6 +126,13 @@ impl World {
         let mut text = format!("network quiet: {};", self.network.is_quiet());
         for (index, host) in self.hosts.iter().enumerate().filter(|(_, host)| !host.is_quiet()) {
             text += &format!(" shard {index}: {:?};", host.shard.holdings());
+        }
+        for (index, host) in self.hosts.iter().enumerate() {
+            let gauges = host.shard.snapshot().gauges;
+            text += &format!(
+                " shard {index} has {} queued, {} held, {} in flight;",
+                gauges.queued_messages, gauges.held_messages, gauges.inflight_messages
+            );
         }
         for client in self.clients.iter().filter(|client| !client.is_quiet()) {
             text += &format!(

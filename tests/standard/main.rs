@@ -8,6 +8,8 @@ mod connect;
 mod disconnect;
 mod disk;
 mod exchange;
+mod full_queue;
+mod journal;
 mod message;
 mod session;
 mod size;

@@ -100,7 +100,7 @@ impl Journal {
     }
 
     /// The commit that an answer given now has to wait for; `None` if everything is durable.
-    fn due(&self) -> Option<u64> {
+    pub(super) fn due(&self) -> Option<u64> {
         let last = if self.records.is_empty() { self.number - 1 } else { self.number };
         (last > self.committed).then_some(last)
     }

@@ -27,7 +27,7 @@ enum Kind {
 /// Reason codes of 5.0 that an answer of this kind may carry in these worlds; 3.x has only SUBACK's.
 fn code_fits(kind: Kind, code: u8) -> bool {
     match kind {
-        // Success, nobody subscribes, queue full.
+        // Success, nobody subscribes, queue or disk full.
         Kind::Puback | Kind::Pubrec => [0, 0x10, 0x97].contains(&code),
         // Success, identifier not known (any more).
         Kind::Pubcomp => [0, 0x92].contains(&code),

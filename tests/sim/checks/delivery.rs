@@ -10,7 +10,7 @@ use ringmq::metrics::DropReason;
 use ringmq::mqtt::{QoS, RetainHandling};
 
 use super::Violation;
-use crate::history::{Message, MessageIx, Purpose, Receipt, Seq, SocketIx};
+use crate::history::{Entry, Message, MessageIx, Purpose, Receipt, Seq, SocketIx};
 use crate::model::{Coverage, Model, Session};
 use crate::world::World;
 
@@ -34,7 +34,14 @@ pub fn check(world: &World, model: &Model<'_>, violations: &mut Vec<Violation>) 
             count(world.settings.tight, model, session, message, receipts, violations);
         }
         for message in 0..model.history.messages.len() {
-            if !by_message.contains_key(&message) && must_have(model, session, message) {
+            if by_message.contains_key(&message) {
+                continue;
+            }
+            if world.settings.roomy && must_have_at_once(model, session, message) {
+                let text = format!("session {index} of client {}, connected all the time, never got message {message}", session.client);
+                violation(violations, format!("{text}: {}", describe(model, message)));
+            }
+            if must_have(model, session, message) {
                 missing += 1;
                 if world.settings.limits.queue_full == QueueFull::RejectNew {
                     let text = format!("session {index} of client {} never got message {message}", session.client);
@@ -131,9 +138,10 @@ fn explain(
             continue;
         };
         let (plain, shared) = filters_until(model, session, message, (from, to), seq);
-        let fits = merged(&plain, message, receipt)
-            || shared.iter().any(|coverage| coverage.entries.iter().any(|entry| alone(entry, message, receipt, message.retain)))
-            || (receipt.retain && fetched(session, message, receipt, seq));
+        let v5 = model.history.connections[socket].version.is_v5();
+        let fits = merged(&plain, message, receipt, v5)
+            || shared.iter().any(|coverage| coverage.entries.iter().any(|entry| alone(entry, message, receipt, v5)))
+            || (receipt.retain && fetches(session, message, seq).any(|entry| asked_for(entry, message, receipt, v5)));
         if !fits {
             let wanted: Vec<_> = plain.iter().chain(&shared).map(|coverage| (coverage.certain, &coverage.entries)).collect();
             let what = format!("connection {socket} got at {seq} message {index} as {receipt:?}; it may have asked for {wanted:?}");
@@ -151,7 +159,7 @@ fn explain(
 }
 
 /// One delivery for all plain subscriptions together [MQTT-3.3.4-2] [MQTT-3.8.4-8].
-fn merged(plain: &[Coverage<'_>], message: &Message, receipt: &Receipt) -> bool {
+fn merged(plain: &[Coverage<'_>], message: &Message, receipt: &Receipt, v5: bool) -> bool {
     if plain.is_empty() {
         return false;
     }
@@ -165,7 +173,7 @@ fn merged(plain: &[Coverage<'_>], message: &Message, receipt: &Receipt) -> bool 
     let ids = receipt.subscription_ids.iter().all(|id| possible().any(|entry| entry.subscription_id == *id))
         && certain.clone().filter(|coverage| coverage.entries.len() == 1).all(|coverage| {
             let id = coverage.entries[0].subscription_id;
-            id == 0 || receipt.subscription_ids.contains(&id)
+            id == 0 || !v5 || receipt.subscription_ids.contains(&id)
         });
     // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
     let may_retain = message.retain && possible().any(|entry| entry.options.retain_as_published);
@@ -174,15 +182,19 @@ fn merged(plain: &[Coverage<'_>], message: &Message, receipt: &Receipt) -> bool 
     qos && ids && (!receipt.retain || may_retain) && (receipt.retain || !must_retain)
 }
 
-/// A delivery for one subscription.
-fn alone(entry: &crate::history::Entry, message: &Message, receipt: &Receipt, as_published: bool) -> bool {
-    receipt.qos == message.qos.min(entry.options.qos)
-        && receipt.subscription_ids == [entry.subscription_id].into_iter().filter(|&id| id != 0).collect::<Vec<_>>()
-        && receipt.retain == (as_published && entry.options.retain_as_published)
+/// QoS and identifier are those of one subscription. 3.x knows no identifiers.
+fn asked_for(entry: &Entry, message: &Message, receipt: &Receipt, v5: bool) -> bool {
+    let id = Some(entry.subscription_id).filter(|&id| id != 0 && v5);
+    receipt.qos == message.qos.min(entry.options.qos) && receipt.subscription_ids == id.into_iter().collect::<Vec<_>>()
+}
+
+/// A delivery for one shared subscription.
+fn alone(entry: &Entry, message: &Message, receipt: &Receipt, v5: bool) -> bool {
+    asked_for(entry, message, receipt, v5) && receipt.retain == (message.retain && entry.options.retain_as_published)
 }
 
 /// The subscriptions whose SUBSCRIBE may have asked for a retained message.
-fn fetches<'a>(session: &'a Session, message: &'a Message, until: Seq) -> impl Iterator<Item = &'a crate::history::Entry> + 'a {
+fn fetches<'a>(session: &'a Session, message: &'a Message, until: Seq) -> impl Iterator<Item = &'a Entry> + 'a {
     let changes = session.changes.iter().filter(|(filter, _)| {
         let (group, filter) = crate::topics::split_shared(filter);
         group.is_none() && crate::topics::matches(filter, &message.topic)
@@ -192,13 +204,6 @@ fn fetches<'a>(session: &'a Session, message: &'a Message, until: Seq) -> impl I
         .filter(move |change| change.from < until && message.retain)
         .filter_map(|change| change.entry.as_ref())
         .filter(|entry| entry.options.retain_handling != RetainHandling::DoNotSend)
-}
-
-fn fetched(session: &Session, message: &Message, receipt: &Receipt, seq: Seq) -> bool {
-    fetches(session, message, seq).any(|entry| {
-        receipt.qos == message.qos.min(entry.options.qos)
-            && receipt.subscription_ids == [entry.subscription_id].into_iter().filter(|&id| id != 0).collect::<Vec<_>>()
-    })
 }
 
 /// No message comes more often than it was sent and asked for.
@@ -246,10 +251,22 @@ fn must_have(model: &Model<'_>, session: &Session, index: MessageIx) -> bool {
     plain.iter().any(|coverage| coverage.certain && coverage.lowest() != QoS::AtMostOnce)
 }
 
+/// Whether a session must have received a message even at QoS 0: it subscribed before and ever after, and had one connection all the time.
+fn must_have_at_once(model: &Model<'_>, session: &Session, index: MessageIx) -> bool {
+    let message = &model.history.messages[index];
+    let publication = &model.publications[index];
+    let Some(&from) = publication.processed.first() else { return false };
+    let connected = session.sockets.last().and_then(|&socket| model.accepted[socket]).is_some_and(|accepted| accepted < from);
+    if !session.alive || !connected || !publication.certain || message.payload.is_empty() || may_be_lost(model, session, message) {
+        return false;
+    }
+    filters(session, message, from, Seq::MAX).0.iter().any(|coverage| coverage.certain)
+}
+
 /// It may expire, or be too large for a client [MQTT-3.1.2-25].
 fn may_be_lost(model: &Model<'_>, session: &Session, message: &Message) -> bool {
     let smallest = session.sockets.iter().map(|&socket| model.history.connections[socket].max_packet_bytes).min().unwrap_or(u32::MAX);
-    message.expiry_s.is_some_and(|expiry_s| expiry_s < 10_000) || message.payload.len() + 200 > smallest as usize
+    message.expiry_s.is_some_and(|expiry_s| expiry_s < 10_000) || message.payload.len() + crate::topics::HEADER_BYTES > smallest as usize
 }
 
 /// A message for a shared subscription whose members all stay reaches one of them [MQTT-4.8.2-4].

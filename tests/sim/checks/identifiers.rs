@@ -9,12 +9,13 @@ use ringmq::mqtt::QoS;
 use super::Violation;
 use crate::history::{Event, Got, Sent};
 use crate::model::Model;
+use crate::topics;
 
 /// The exchanges of one session as its client sees them.
 #[derive(Default)]
 struct Exchanges {
-    /// Not acknowledged by the client yet.
-    open: BTreeSet<u16>,
+    /// Not acknowledged by the client yet, with the bytes of their payloads.
+    open: BTreeMap<u16, usize>,
     /// PUBREC was sent for them at least once.
     recorded: BTreeSet<u16>,
 }
@@ -31,9 +32,15 @@ pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
         match event {
             Event::Sent { packet: Sent::Puback(id) | Sent::Pubcomp(id), .. } => drop(exchanges.open.remove(id)),
             Event::Sent { packet: Sent::Pubrec(id), .. } => drop(exchanges.recorded.insert(*id)),
+            Event::Received { packet: Got::Connack { .. }, .. } => {
+                // What this connection cannot take counts as delivered [MQTT-3.1.2-25].
+                let max = model.history.connections[*socket].max_packet_bytes as usize;
+                exchanges.open.retain(|_, bytes| *bytes + topics::HEADER_BYTES <= max);
+            }
             Event::Received { packet: Got::Publish(receipt), .. } if receipt.qos != QoS::AtMostOnce => {
                 let id = receipt.packet_id;
-                if !exchanges.open.insert(id) && !receipt.dup {
+                let bytes = receipt.message.map_or(0, |message| model.history.messages[message].payload.len());
+                if exchanges.open.insert(id, bytes).is_some() && !receipt.dup {
                     report(format!("a new message under identifier {id}, which is in use"));
                 }
             }

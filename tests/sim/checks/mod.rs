@@ -10,6 +10,9 @@ mod replicas;
 mod retained;
 mod sessions;
 mod timers;
+mod wills;
+
+use ringmq::config::QueueFull;
 
 use crate::history::Event;
 use crate::lives::Lives;
@@ -42,10 +45,13 @@ pub fn all(world: &World) -> Vec<Violation> {
     identifiers::check(&model, &mut violations);
     expiry::check(&model, &mut violations);
     replicas::check(&model, &mut violations);
-    let lives = Lives::new(&world.history);
-    sessions::check(&model, &lives, &mut violations);
-    timers::check(world, &model, &lives, &mut violations);
-    retained::check(&model, &mut violations);
+    retained::check(world, &model, &mut violations);
+    if world.settings.immortal() {
+        let lives = Lives::new(&world.history);
+        sessions::check(&model, &lives, &mut violations);
+        timers::check(world, &model, &lives, &mut violations);
+        wills::check(world.settings.tight || world.settings.limits.queue_full == QueueFull::DropOldest, &model, &lives, &mut violations);
+    }
     accounting::check(&model, &mut violations);
     violations
 }

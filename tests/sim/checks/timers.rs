@@ -12,11 +12,37 @@ use crate::lives::{Ended, Life, Lives, Verdict};
 use crate::model::Model;
 use crate::world::World;
 
-pub fn check(_world: &World, model: &Model<'_>, lives: &Lives, violations: &mut Vec<Violation>) {
+pub fn check(world: &World, model: &Model<'_>, lives: &Lives, violations: &mut Vec<Violation>) {
     let mut report = |what: String| violations.push(Violation { check: "timers", what });
+    connect_timeout(world.settings.limits.connect_timeout_ms, model, lives, &mut report);
     keep_alive(model, lives, &mut report);
     session_expiry(model, lives, &mut report);
     wills(model, lives, &mut report);
+}
+
+/// A connection without a whole CONNECT is closed after its time [MQTT-3.1.4-1], and not before.
+fn connect_timeout(limit_ms: u32, model: &Model<'_>, lives: &Lives, report: &mut impl FnMut(String)) {
+    let mut opened = vec![None; model.history.connections.len()];
+    let mut ready = 0;
+    for (seq, at, event) in model.history.iter() {
+        match *event {
+            Event::Opened { socket } => opened[socket] = Some(at),
+            Event::Ended { socket, end, .. } => {
+                let Some(deadline) = opened[socket].map(|at| at + u64::from(limit_ms)) else { continue };
+                if at > lives.latest(deadline) && model.history.connections[socket].half {
+                    report(format!("connection {socket} without CONNECT ended only at {seq}, {} ms late", at - deadline));
+                }
+                ready += u64::from(end == End::Shard && at >= deadline);
+            }
+            Event::ConnectionsClosed { cause: CloseCause::ConnectTimeout, count, .. } => {
+                if count > ready {
+                    report(format!("at {seq} {count} clients were given up before they had their time to connect"));
+                }
+                ready = ready.saturating_sub(count);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Silence that a client may keep, ms; `None` for as long as it likes.
@@ -105,12 +131,12 @@ fn still_there(model: &Model<'_>, life: &Life, before: Seq) -> bool {
 
 /// A will that is due between two moments on a shard.
 #[derive(Clone, Copy, Debug)]
-struct Due {
+pub(super) struct Due {
     shard: u16,
-    earliest: u64,
+    pub earliest: u64,
     latest: u64,
-    verdict: Verdict,
-    socket: usize,
+    pub verdict: Verdict,
+    pub socket: usize,
 }
 
 fn wills(model: &Model<'_>, lives: &Lives, report: &mut impl FnMut(String)) {
@@ -134,7 +160,7 @@ fn wills(model: &Model<'_>, lives: &Lives, report: &mut impl FnMut(String)) {
 }
 
 /// When the will of a connection is due [MQTT-3.1.2-8] [MQTT-3.1.2-10] [MQTT-3.1.3-9]; `None` if it never is.
-fn will_of(index: usize, model: &Model<'_>, lives: &Lives) -> Option<Due> {
+pub(super) fn will_of(index: usize, model: &Model<'_>, lives: &Lives) -> Option<Due> {
     let life = &lives.lives[index];
     let connection = &model.history.connections[life.socket];
     let delay_s = connection.will.as_ref()?.delay_s;

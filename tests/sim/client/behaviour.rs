@@ -1,6 +1,6 @@
 //! What a client does of its own accord: wild while the world is in chaos, tidy afterwards.
 
-use ringmq::mqtt::{Properties, QoS, ReasonCode, RetainHandling, SubscribeOptions, UserProperties};
+use ringmq::mqtt::{Properties, QoS, ReasonCode, RetainHandling, SubscribeOptions, UserProperties, Version};
 
 use super::Client;
 pub use super::outbound::ConnectWish;
@@ -22,16 +22,8 @@ impl Client {
         let now = around.history.now;
         let Some(link) = &mut self.link else {
             let wish = if chaos { self.wild_wish(around) } else { self.tidy_wish(around) };
-            // Who was sent away because of full queues does not come back at once: all together would only fill them again.
-            let patient = around.settings.tight && !self.version.is_v5();
-            if around.rng.permille(if chaos {
-                200
-            } else if patient {
-                50
-            } else {
-                1_000
-            }) {
-                self.connect(wish, around);
+            if !chaos || around.rng.permille(200) {
+                self.connect_and_go_on(wish, around);
             }
             return;
         };
@@ -44,11 +36,27 @@ impl Client {
         if link.silent_until > now {
             return;
         }
+        if link.connected
+            && let Some(filter) = self.watches.take()
+        {
+            let options = SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() };
+            self.subscribe(vec![Entry { filter: filter.to_owned(), options, subscription_id: 0 }], around);
+        }
         if chaos && !self.steady && around.rng.percent(around.settings.activity_percent) {
             self.do_something(around);
         }
         self.send_due(if chaos && !self.steady { around.settings.ack_percent } else { 100 }, around);
         self.keep_alive(around);
+    }
+
+    /// Who starts anew need not wait for CONNACK before the next packets [MQTT-3.1.2-4].
+    fn connect_and_go_on(&mut self, wish: ConnectWish, around: &mut Surroundings<'_>) {
+        let hasty = wish.clean_start && !wish.half && !self.steady && around.rng.percent(30);
+        self.connect(wish, around);
+        if hasty {
+            self.subscribe_something(around);
+            self.publish_something(around);
+        }
     }
 
     fn keep_alive(&mut self, around: &mut Surroundings<'_>) {
@@ -101,7 +109,7 @@ impl Client {
             _ => {
                 self.abandon();
                 let wish = self.wild_wish(around);
-                self.connect(wish, around);
+                self.connect_and_go_on(wish, around);
             }
         }
     }
@@ -115,6 +123,10 @@ impl Client {
 
     fn wild_wish(&mut self, around: &mut Surroundings<'_>) -> ConnectWish {
         let rng = &mut *around.rng;
+        if !self.steady && self.version != Version::V31 && self.flights.is_empty() && rng.percent(5) {
+            // The session may be gone on with by another program, which speaks another version.
+            self.version = rng.pick(&[Version::V311, Version::V5]);
+        }
         let will = rng.percent(30).then(|| rng.pick(&[0, 0, 1, 5, 30]));
         let v5 = self.version.is_v5();
         let mut wish = ConnectWish {
@@ -123,6 +135,8 @@ impl Client {
             expiry_s: if v5 { rng.pick(&[0, 3, 20, 1_000, u32::MAX]) } else { 0 },
             receive_maximum: if v5 { rng.pick(&[None, None, Some(1), Some(3)]) } else { None },
             max_packet_bytes: if v5 { rng.pick(&[None, None, None, Some(500)]) } else { None },
+            alias_maximum: if v5 { rng.pick(&[None, Some(2), Some(10)]) } else { None },
+            half: !self.steady && rng.permille(20),
             will: None,
         };
         if self.steady {
@@ -151,7 +165,8 @@ impl Client {
     /// Publishes, if flow control allows.
     fn publish_something(&mut self, around: &mut Surroundings<'_>) {
         let Some(link) = &self.link else { return };
-        let max = MAX_FLIGHTS.min(usize::from(link.server_receive_maximum));
+        // Without CONNACK the client does not know how many the broker takes.
+        let max = if link.connected { MAX_FLIGHTS.min(usize::from(link.server_receive_maximum)) } else { 1 };
         let rng = &mut *around.rng;
         let qos = rng.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
         if qos != QoS::AtMostOnce && self.flights.len() >= max {
@@ -190,11 +205,7 @@ impl Client {
             } else {
                 topics::random_filter(around.rng, around.settings.clients, around.settings.shared_percent)
             };
-            let mut options = subscribe_options(v5, filter.starts_with("$share/"), around);
-            if around.settings.tight && !v5 {
-                // A 3.x client that is not read from, because its messages find a full queue, cannot acknowledge what is in its own queue.
-                options.qos = QoS::AtMostOnce;
-            }
+            let options = subscribe_options(v5, filter.starts_with("$share/"), around);
             entries.push(Entry { filter, options, subscription_id });
         }
         self.subscribe(entries, around);

@@ -5,6 +5,7 @@ use ringmq::mqtt::{Packet, PacketType, Publish, QoS, Version, decode, peek};
 use super::{Client, Stage};
 use crate::history::{Event, Got, Message, Receipt, SocketIx};
 use crate::host::Surroundings;
+use crate::network::ClientEnd;
 
 impl Client {
     /// Reads what has come, unless the client stalls.
@@ -44,7 +45,7 @@ impl Client {
             ghost.inbox.extend(bytes);
             while let Some((first, body, len)) = self.next_packet(ghost.socket, &ghost.inbox, around) {
                 ghost.inbox.drain(..len);
-                if let Ok(Packet::Disconnect(disconnect)) = decode(self.version, first, &body) {
+                if let Ok(Packet::Disconnect(disconnect)) = decode(around.history.connections[ghost.socket].version, first, &body) {
                     let packet = Got::Disconnect { reason: disconnect.reason.0 };
                     around.history.push(Event::Received { socket: ghost.socket, packet });
                 }
@@ -91,7 +92,11 @@ impl Client {
         }
         let got = match &packet {
             Packet::Connack(connack) => {
-                return self.on_connack(socket, connack.session_present, connack.code, connack.properties.receive_maximum, around);
+                if let Some(link) = &mut self.link {
+                    link.server_receive_maximum = connack.properties.receive_maximum.unwrap_or(u16::MAX);
+                    link.alias_maximum = connack.properties.topic_alias_maximum.unwrap_or(0);
+                }
+                return self.on_connack(socket, connack.session_present, connack.code, around);
             }
             Packet::Publish(publish) => return self.on_publish(socket, publish, around),
             Packet::Puback(ack) => Got::Puback { packet_id: ack.packet_id, code: ack.reason.0 },
@@ -137,7 +142,7 @@ impl Client {
         }
     }
 
-    fn on_connack(&mut self, socket: SocketIx, present: bool, code: u8, receive_maximum: Option<u16>, around: &mut Surroundings<'_>) {
+    fn on_connack(&mut self, socket: SocketIx, present: bool, code: u8, around: &mut Surroundings<'_>) {
         around.history.push(Event::Received { socket, packet: Got::Connack { present, code } });
         let Some(link) = &mut self.link else { return };
         if code != 0 || link.connected {
@@ -146,11 +151,16 @@ impl Client {
         }
         link.connected = true;
         self.forgetting = false;
-        link.server_receive_maximum = receive_maximum.unwrap_or(u16::MAX);
         let last = self.last_connected.replace(socket);
         // 3.1 does not say whether the session is there; its clients have to know.
         let present = present || self.version == Version::V31;
-        if present && around.history.continues(last, socket) {
+        let continues = around.history.continues(last, socket);
+        if !continues && around.history.resumes(socket) {
+            // A connection that the client had given up came late and made this session. What it published the client has forgotten, and would use its
+            // identifiers anew.
+            self.forgetting = true;
+            self.leave(ClientEnd::Reset, around);
+        } else if present && continues {
             self.resend(around);
         } else if !around.history.connections[socket].clean_start {
             self.flights.clear();
@@ -178,8 +188,22 @@ impl Client {
                 link.due.pubrec.push_back(packet_id);
             }
         }
+        let publish = &Publish { topic: &self.topic_of(publish, around), ..publish.clone() };
         let receipt = receipt(publish, fresh, self.version, around);
         around.history.push(Event::Received { socket, packet: Got::Publish(Box::new(receipt)) });
+    }
+
+    /// The topic of a PUBLISH, which may be named by an alias [MQTT-3.3.2-12].
+    fn topic_of(&mut self, publish: &Publish<'_>, around: &mut Surroundings<'_>) -> String {
+        let alias = publish.properties.topic_alias;
+        let Some(link) = self.link.as_mut().filter(|_| alias != 0) else { return publish.topic.to_owned() };
+        if alias > around.history.connections[link.socket].alias_maximum {
+            broken("[MQTT-3.1.2-26]", format!("socket {}: topic alias {alias}", link.socket), around);
+        }
+        if !publish.topic.is_empty() {
+            link.broker_aliases.insert(alias, publish.topic.to_owned());
+        }
+        link.broker_aliases.get(&alias).cloned().unwrap_or_default()
     }
 
     /// Sends some of the acknowledgements that are due; the kinds may overtake one another.
@@ -189,13 +213,14 @@ impl Client {
             if !around.rng.percent(percent) {
                 return;
             }
-            let (kind, packet_id) = match around.rng.below(4) {
-                0 => (PacketType::Puback, link.due.puback.pop_front()),
-                1 => (PacketType::Pubrec, link.due.pubrec.pop_front()),
-                2 => (PacketType::Pubrel, link.due.pubrel.pop_front()),
-                _ => (PacketType::Pubcomp, link.due.pubcomp.pop_front()),
+            let (kind, due) = match around.rng.below(4) {
+                0 => (PacketType::Puback, &mut link.due.puback),
+                1 => (PacketType::Pubrec, &mut link.due.pubrec),
+                2 => (PacketType::Pubrel, &mut link.due.pubrel),
+                _ => (PacketType::Pubcomp, &mut link.due.pubcomp),
             };
-            let Some(packet_id) = packet_id else { continue };
+            let next = if around.settings.rude { around.rng.index(due.len()) } else { 0 };
+            let Some(packet_id) = due.remove(next) else { continue };
             if matches!(kind, PacketType::Puback | PacketType::Pubcomp) {
                 link.open.remove(&packet_id);
             }

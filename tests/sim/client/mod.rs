@@ -68,6 +68,10 @@ pub struct Link {
     /// Exchanges that the broker began and the client has not finished on this connection.
     pub open: BTreeMap<u16, QoS>,
     pub server_receive_maximum: u16,
+    /// Topic aliases: how many the broker takes, what was set towards it, and what it set.
+    pub alias_maximum: u16,
+    pub aliases: Vec<String>,
+    pub broker_aliases: BTreeMap<u16, String>,
     /// DISCONNECT was sent; the client waits for the end.
     pub leaving: bool,
 }
@@ -98,6 +102,8 @@ pub struct Client {
     pub filters: Vec<String>,
     /// Never stalls, drops or leaves: what it sees, anybody could have seen.
     pub steady: bool,
+    /// A filter that it subscribes to before all else.
+    pub watches: Option<&'static str>,
 }
 
 impl Client {
@@ -114,6 +120,7 @@ impl Client {
             last_connected: None,
             filters: Vec::new(),
             steady,
+            watches: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a client writes. Every packet is noted in the history together with the place where it ends in the stream.
 
+use std::collections::BTreeMap;
+
 use ringmq::mqtt::{Connect, PacketType, Properties, PublishOut, QoS, ReasonCode, SubscribeEntry, Version, Will, encode};
 
 use super::{Client, Flight, Link, Stage};
@@ -19,6 +21,10 @@ pub struct ConnectWish {
     /// 5.0 only.
     pub max_packet_bytes: Option<u32>,
     pub will: Option<WillPlan>,
+    /// 5.0 only: topic aliases that the broker may set.
+    pub alias_maximum: Option<u16>,
+    /// Send only the beginning of CONNECT.
+    pub half: bool,
 }
 
 impl Client {
@@ -35,7 +41,7 @@ impl Client {
             self.received.clear();
         }
         let connection = self.connection(&wish, around);
-        let bytes = self.connect_packet(&wish, around);
+        let mut bytes = self.connect_packet(&wish, around);
         self.link = Some(Link {
             socket,
             connected: false,
@@ -50,9 +56,17 @@ impl Client {
             pings: 0,
             open: Default::default(),
             server_receive_maximum: u16::MAX,
+            alias_maximum: 0,
+            aliases: Vec::new(),
+            broker_aliases: BTreeMap::new(),
             leaving: false,
         });
         around.history.connections.push(connection);
+        if wish.half {
+            bytes.truncate(around.rng.index(bytes.len()));
+            let at = around.history.now;
+            return around.network.sockets[socket].up.write(bytes, at);
+        }
         self.send(Sent::Connect, bytes, around);
     }
 
@@ -79,6 +93,8 @@ impl Client {
             receive_maximum: wish.receive_maximum.filter(|_| v5).unwrap_or(u16::MAX),
             max_packet_bytes: wish.max_packet_bytes.filter(|_| v5).unwrap_or(u32::MAX),
             will: wish.will.clone(),
+            alias_maximum: wish.alias_maximum.filter(|_| v5).unwrap_or(0),
+            half: wish.half,
         }
     }
 
@@ -107,6 +123,7 @@ impl Client {
                 session_expiry: (wish.expiry_s > 0).then_some(wish.expiry_s),
                 receive_maximum: wish.receive_maximum,
                 maximum_packet_size: wish.max_packet_bytes,
+                topic_alias_maximum: wish.alias_maximum,
                 ..Properties::default()
             },
         };
@@ -137,6 +154,7 @@ impl Client {
     }
 
     fn send_publish(&mut self, message: MessageIx, packet_id: u16, dup: bool, around: &mut Surroundings<'_>) {
+        let (topic_alias, named) = self.alias_for(message, around);
         let published = &around.history.messages[message];
         let out = PublishOut {
             dup,
@@ -145,11 +163,32 @@ impl Client {
             packet_id,
             forward: &published.forward,
             message_expiry: published.expiry_s,
-            ..PublishOut::new(&published.topic, &published.payload)
+            topic_alias,
+            ..PublishOut::new(if named { &published.topic } else { "" }, &published.payload)
         };
         let mut bytes = Vec::new();
         encode::publish(&mut bytes, self.version, &out);
         self.send(Sent::Publish { message, packet_id, dup }, bytes, around);
+    }
+
+    /// The topic alias of a PUBLISH, 0 for none, and whether the topic is named too.
+    fn alias_for(&mut self, message: MessageIx, around: &mut Surroundings<'_>) -> (u16, bool) {
+        let topic = &around.history.messages[message].topic;
+        let Some(link) = self.link.as_mut().filter(|link| link.alias_maximum > 0) else { return (0, true) };
+        let known = link.aliases.iter().position(|known| known == topic);
+        match known {
+            Some(index) => (index as u16 + 1, around.rng.percent(20)),
+            None if around.rng.percent(50) => (0, true),
+            None if link.aliases.len() < usize::from(link.alias_maximum.min(3)) => {
+                link.aliases.push(topic.clone());
+                (link.aliases.len() as u16, true)
+            }
+            None => {
+                let index = around.rng.index(link.aliases.len());
+                link.aliases[index].clone_from(topic);
+                (index as u16 + 1, true)
+            }
+        }
     }
 
     /// Sends again what the last connection left unacknowledged, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1].

@@ -17,7 +17,7 @@ const SLICE_BYTES: u64 = 64 * 1024;
 pub fn choose(input: &mut Input<'_>) -> Limits {
     let max_packet_bytes = input.choose(&[65_536, 64, 256, 4_096]);
     let out_buffer_bytes = input.choose(&[65_536, 4_096]);
-    Limits {
+    let limits = Limits {
         max_packet_bytes,
         max_connect_packet_bytes: max_packet_bytes.min(1_024),
         connect_timeout_ms: input.choose(&[10_000, 10]),
@@ -38,6 +38,7 @@ pub fn choose(input: &mut Input<'_>) -> Limits {
         topic_alias_out_maximum: input.choose(&[0, 2]),
         max_session_expiry_s: input.choose(&[100_000, 0, 10]),
         v3_session_expiry_s: input.choose(&[100_000, 0, 10]),
+        will_grace_after_crash_s: 1,
         max_offline_sessions: input.choose(&[100, 0, 1]),
         max_retained_messages: input.choose(&[1_000, 0, 2]),
         max_retained_bytes: input.choose(&[100_000, 0, 1_000]),
@@ -45,7 +46,11 @@ pub fn choose(input: &mut Input<'_>) -> Limits {
         memory_budget_bytes: input.choose(&[1 << 30, 1 << 20, 200_000, 10_000]),
         max_publish_per_second: input.choose(&[0, 1, 100]),
         max_publish_bytes_per_second: input.choose(&[0, 100, 10_000]),
-    }
+        full_session_patience_s: u32::MAX,
+    };
+    // Chosen together, so that the corpus keeps its meaning.
+    let full_session_patience_s = if limits.full_queue_patience_ms == 1 { u32::MAX } else { limits.full_queue_patience_ms / 500 };
+    Limits { full_session_patience_s, ..limits }
 }
 
 /// The highest limits that ever held: what was accepted under them may stay when they are lowered.
