@@ -31,7 +31,7 @@ pub mod hash;
 pub mod ids;
 mod inspect;
 mod interest;
-mod journal;
+pub mod journal;
 mod message;
 pub mod outbox;
 mod outgoing;

@@ -10,6 +10,7 @@ mod passwd;
 mod property_args;
 mod publish;
 mod run;
+mod storage;
 mod subscribe;
 mod url;
 
@@ -59,6 +60,8 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     /// Look whether this machine allows for many connections, and say what to change
     Doctor(doctor::DoctorArgs),
+    /// Look into a data directory, check it, write it out as JSON, make one
+    Storage(storage::StorageArgs),
     /// Print a user for the configuration file, made from a password on standard input
     Passwd(passwd::PasswdArgs),
     /// Print the completion script of a shell
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Sub(args) => subscribe::run(&args),
         Command::CheckConfig(args) => check_config::run(&args).map_err(Failure::from),
         Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),
+        Command::Storage(args) => storage::run(&args).map_err(Failure::from),
         Command::Passwd(args) => passwd::run(&args).map_err(Failure::from),
         Command::Completions(args) => completions::run::<Cli>(&args).map_err(Failure::from),
     };

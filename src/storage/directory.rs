@@ -35,6 +35,84 @@ pub struct Recovered {
     pub bytes: u64,
 }
 
+/// A place in a log that could not be read, in a directory that is only looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedSegment {
+    pub segment: PathBuf,
+    /// Bytes before it.
+    pub at: usize,
+    pub bytes: usize,
+}
+
+/// What is in a data directory that no broker uses; nothing is changed there.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The commits of each shard in their order.
+    pub shards: Vec<Vec<Vec<u8>>>,
+    pub damage: Vec<DamagedSegment>,
+    /// Bytes of segments read.
+    pub bytes: u64,
+}
+
+impl Contents {
+    /// Reads the epoch that counts.
+    ///
+    /// # Errors
+    /// A sentence: there is none, a broker uses it, or it cannot be read.
+    pub fn read(path: &Path) -> Result<Contents, String> {
+        if !path.join("CURRENT").is_file() {
+            return Err(format!("{} is no data directory of ringmq: it holds no file CURRENT", path.display()));
+        }
+        let directory = Directory::open(path)?;
+        let mut contents = Contents::default();
+        let Some(current) = directory.current else { return Ok(contents) };
+        directory.read_epoch(current, |read| match read {
+            Read::Shard => contents.shards.push(Vec::new()),
+            Read::Segment(bytes) => contents.bytes += bytes,
+            Read::Commit(payload) => contents.shards.last_mut().into_iter().for_each(|shard| shard.push(payload.to_vec())),
+            Read::Damaged { segment, at, bytes } => {
+                contents.damage.push(DamagedSegment { segment: segment.to_owned(), at, bytes: bytes.len() });
+            }
+        })?;
+        Ok(contents)
+    }
+}
+
+/// Makes a data directory with one log that holds these commits.
+///
+/// # Errors
+/// A sentence: something is there already, or it cannot be written.
+pub fn make(path: &Path, commits: Vec<Vec<u8>>) -> Result<(), String> {
+    let explain = |error: io::Error| format!("cannot write to {}: {error}", path.display());
+    if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(format!("{} is not empty: name a directory that is, or that is not there", path.display()));
+    }
+    let mut directory = Directory::open(path)?;
+    let shard = directory.make_shard(0)?;
+    let mut file = File::create_new(segment_path(&shard, 1)).map_err(explain)?;
+    for (number, payload) in (1..).zip(commits) {
+        let mut bytes = Vec::with_capacity(payload.len() + frame::HEADER);
+        frame::put(&mut bytes, 1, number, &payload);
+        file.write_all(&bytes).map_err(explain)?;
+    }
+    file.sync_all().map_err(explain)?;
+    directory.commit(1)
+}
+
+/// What is come across while an epoch is read.
+enum Read<'a> {
+    /// The next shard; what follows is of it.
+    Shard,
+    /// A segment of so many bytes.
+    Segment(u64),
+    Commit(&'a [u8]),
+    Damaged {
+        segment: &'a Path,
+        at: usize,
+        bytes: &'a [u8],
+    },
+}
+
 /// An opened data directory.
 #[derive(Debug)]
 pub struct Directory {
@@ -71,51 +149,31 @@ impl Directory {
         Ok(Directory { path: path.to_owned(), _lock: lock, current, next })
     }
 
-    /// Reads the epoch that counts.
+    /// Reads the epoch that counts, and sets aside what cannot be read.
     pub fn read(&mut self) -> Result<Recovered, String> {
         let mut recovered = Recovered::default();
         let Some(current) = self.current else { return Ok(recovered) };
-        let epoch = self.epoch(current);
-        for index in 0.. {
-            let shard = epoch.join(format!("shard-{index}"));
-            if !shard.is_dir() {
-                break;
+        self.read_epoch(current, |read| match read {
+            Read::Shard => recovered.shards.push(Vec::new()),
+            Read::Segment(bytes) => recovered.bytes += bytes,
+            Read::Commit(payload) => recovered.shards.last_mut().into_iter().for_each(|shard| shard.push(payload.to_vec())),
+            Read::Damaged { segment, at, bytes } => {
+                recovered.damage.push(Damage { bytes: bytes.len(), set_aside: self.set_aside(segment, at, bytes) });
             }
-            let payloads =
-                self.read_shard(&shard, &mut recovered).map_err(|error| format!("storage: cannot read {}: {error}", shard.display()))?;
-            recovered.shards.push(payloads);
-        }
+        })?;
         Ok(recovered)
     }
 
-    fn read_shard(&self, shard: &Path, recovered: &mut Recovered) -> io::Result<Vec<Vec<u8>>> {
-        let mut segments: Vec<(u64, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(shard)? {
-            let path = entry?.path();
-            let number =
-                path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log")).and_then(|hex| u64::from_str_radix(hex, 16).ok());
-            segments.extend(number.map(|number| (number, path)));
-        }
-        segments.sort_unstable();
-        let mut payloads = Vec::new();
-        let mut last = 0;
-        for (number, path) in segments {
-            let bytes = fs::read(&path)?;
-            recovered.bytes += bytes.len() as u64;
-            let scan = frame::scan(&bytes, number);
-            for frame in &scan.frames {
-                // A commit whose sync failed was written once more, to the next segment.
-                if frame.number > last {
-                    last = frame.number;
-                    payloads.push(frame.payload.to_vec());
-                }
+    fn read_epoch(&self, epoch: u64, mut take: impl FnMut(Read<'_>)) -> Result<(), String> {
+        let epoch = self.epoch(epoch);
+        for shard in (0..).map(|index| epoch.join(format!("shard-{index}"))) {
+            if !shard.is_dir() {
+                return Ok(());
             }
-            for range in scan.damaged {
-                let set_aside = self.set_aside(&path, range.start, &bytes[range.clone()]);
-                recovered.damage.push(Damage { bytes: range.len(), set_aside });
-            }
+            take(Read::Shard);
+            read_shard(&shard, &mut take).map_err(|error| format!("storage: cannot read {}: {error}", shard.display()))?;
         }
-        Ok(payloads)
+        Ok(())
     }
 
     /// Copies damaged bytes to a file whose name says what it is.
@@ -156,6 +214,35 @@ impl Directory {
     fn epoch(&self, number: u64) -> PathBuf {
         self.path.join(format!("epoch-{number}"))
     }
+}
+
+/// Reads the segments of one shard in their order.
+fn read_shard(shard: &Path, take: &mut impl FnMut(Read<'_>)) -> io::Result<()> {
+    let mut segments: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(shard)? {
+        let path = entry?.path();
+        let number =
+            path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log")).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        segments.extend(number.map(|number| (number, path)));
+    }
+    segments.sort_unstable();
+    let mut last = 0;
+    for (number, path) in segments {
+        let bytes = fs::read(&path)?;
+        take(Read::Segment(bytes.len() as u64));
+        let scan = frame::scan(&bytes, number);
+        for frame in &scan.frames {
+            // A commit whose sync failed was written once more, to the next segment.
+            if frame.number > last {
+                last = frame.number;
+                take(Read::Commit(frame.payload));
+            }
+        }
+        for range in scan.damaged {
+            take(Read::Damaged { segment: &path, at: range.start, bytes: &bytes[range.clone()] });
+        }
+    }
+    Ok(())
 }
 
 fn epochs(path: &Path) -> io::Result<Vec<u64>> {

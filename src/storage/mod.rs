@@ -21,7 +21,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use directory::{Damage, Recovered};
+pub use directory::{Contents, Damage, Recovered, make};
 pub use journal::{Done, Job, Journal};
 
 use directory::Directory;

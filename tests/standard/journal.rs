@@ -94,7 +94,7 @@ fn the_answer_to_a_repeated_qos_2_message_waits_for_what_it_promises() {
     committed(&mut world, number);
     assert!(!connack(V5, &world.take_one(client)).session_present);
     let first = PublishOut { retain: true, ..message("t", b"x", QoS::ExactlyOnce) };
-    world.send(client, &publish(V5, first.clone()));
+    world.send(client, &publish(V5, first));
     commit_asked_for(&mut world).expect("a commit");
     world.vanish(client);
     let client = asks_for_its_session(&mut world);

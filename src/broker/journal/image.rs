@@ -149,14 +149,15 @@ impl<'a> KeptSession<'a> {
             }
             Record::Sent { number, .. } => self.sent = self.sent.max(number),
             Record::Released { number, .. } => {
-                let gone = || KeptDelivery {
+                // Nothing but the number is of use any more.
+                let gone = KeptDelivery {
                     message: None,
                     qos: QoS::ExactlyOnce,
                     retain: false,
                     share: "",
                     subscription_ids: SubscriptionIds::new(),
                 };
-                self.deliveries.entry(number).or_insert_with(gone).message = None;
+                self.deliveries.insert(number, gone);
                 self.sent = self.sent.max(number);
             }
             Record::Finished { number, .. } => {

@@ -9,7 +9,7 @@
 //! - [`image`]: one log of an earlier run, read. [`restore`]: the shard as the images say.
 
 pub mod exchange;
-mod image;
+pub mod image;
 mod note;
 pub mod record;
 mod restore;
