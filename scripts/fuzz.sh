@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 fuzz=tests/fuzz
-all=(decode round_trip topics shard)
+all=(decode round_trip topics shard recovery)
 seconds=60
 jobs=1
 targets=()

@@ -38,6 +38,11 @@ fn topics_against_a_naive_matcher() {
 }
 
 #[test]
+fn what_is_read_after_a_crash() {
+    replay("recovery", targets::recovery::run);
+}
+
+#[test]
 fn a_shard_and_its_clients() {
     replay("shard", targets::shard::run);
 }

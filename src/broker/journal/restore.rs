@@ -8,6 +8,7 @@ use super::record::{self, Record, Stored, shift};
 use super::rewrite::Rewrite;
 use crate::broker::message::{Delivery, NEVER};
 use crate::broker::peer::Exchange;
+use crate::broker::publish::is_sys;
 use crate::broker::session::{Durable, Kept, Received, Subscription, Will, home_of, owner_of};
 use crate::broker::shard::Shard;
 use crate::broker::timers::TimerKey;
@@ -59,7 +60,8 @@ impl Shard {
     }
 
     fn restore_retained(&mut self, retained: Stored<'_>) {
-        if owner_of(retained.topic, self.shards) != self.id || TopicName::new(retained.topic).is_err() {
+        let topic = retained.topic;
+        if owner_of(topic, self.shards) != self.id || TopicName::new(topic).is_err() || is_sys(topic) {
             return;
         }
         if retained.expires_at > self.now {

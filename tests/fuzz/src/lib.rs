@@ -6,6 +6,7 @@
 pub mod decode;
 mod input;
 mod packets;
+pub mod recovery;
 pub mod round_trip;
 pub mod shard;
 pub mod topics;
