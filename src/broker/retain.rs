@@ -29,7 +29,7 @@ impl Shard {
             // What was there may be gone here and not yet on disk: who is told that it is gone waits for that as well.
             if self.retained.get(incoming.topic).is_some() || self.journal.as_ref().is_some_and(|journal| journal.due().is_some()) {
                 self.clear_retained(incoming.topic);
-                self.journal_retained(incoming.topic, None);
+                self.note_retained(incoming.topic, None);
             }
             return ReasonCode::NO_MATCHING_SUBSCRIBERS;
         }
@@ -44,7 +44,7 @@ impl Shard {
             return ReasonCode::QUOTA_EXCEEDED;
         }
         self.set_retained(incoming);
-        self.journal_retained(incoming.topic, Some(incoming));
+        self.note_retained(incoming.topic, Some(incoming));
         ReasonCode::NO_MATCHING_SUBSCRIBERS
     }
 
@@ -80,7 +80,7 @@ impl Shard {
         self.sweep.cursor = (!done).then_some(cursor);
         for topic in over {
             self.clear_retained(&topic);
-            self.journal_retained(&topic, None);
+            self.note_retained(&topic, None);
         }
         self.sweep.scheduled = self.sweep.expiring > 0;
         if self.sweep.scheduled {
