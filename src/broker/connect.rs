@@ -174,6 +174,9 @@ impl Shard {
         self.send_connack(id, connect.version, present, 0, &properties);
         // What the client is told of its session holds after a crash, too.
         self.gate(id.slot, self.commit_since(mark));
+        if !present {
+            self.gate_on_ended(id.slot, client_id);
+        }
         if present {
             if let Some(outgoing) = self.sessions.get_mut(session).and_then(|session| session.outgoing.as_mut()) {
                 outgoing.rewind();

@@ -169,8 +169,6 @@ impl Shard {
             },
         };
         conn.acks.get_or_insert_with(Box::default).push(packet_id, QoS::ExactlyOnce, Some(code));
-        // What the first answer promised may not be on disk yet; that it waited with another connection does not help.
-        self.gate_on_all(id.slot);
         self.send_acks(id);
         // Behind an answer that waits, repetitions must not pile up without end.
         let waits = |conn: &Connection| conn.acks.as_ref().is_some_and(|acks| acks.len() > usize::from(conn.terms.receive_maximum));

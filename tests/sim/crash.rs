@@ -34,7 +34,6 @@ impl World {
             socket.broker_dies(&mut self.rng);
         }
         self.settings.shards = shards;
-        self.network.replace_shards(shards, self.settings.ring_capacity);
         for client in &mut self.history.clients {
             client.home = home_of(&client.client_id, shards);
         }
@@ -50,6 +49,7 @@ impl World {
     fn restart(&mut self, logs: &[Vec<Vec<u8>>]) -> bool {
         let stops_at = self.rng.percent(20).then(|| self.rng.below(20) as u32);
         let now = self.history.now;
+        self.network.replace_shards(self.settings.shards, self.settings.ring_capacity);
         self.hosts = (0..self.settings.shards).map(|shard| Host::new(ShardId(shard), &self.settings, now)).collect();
         for host in &mut self.hosts {
             host.shard.restore(now, logs);
@@ -58,16 +58,14 @@ impl World {
             if stops_at == Some(turn) {
                 return false;
             }
-            if self.hosts.iter().all(Host::is_quiet) {
+            if self.hosts.iter().all(|host| host.is_quiet() && host.shard.interest_is_known()) {
                 return true;
             }
             self.history.now += self.rng.below(self.settings.step_ms + 1);
             let World { settings, history, network, rng, hosts, .. } = self;
             let mut around = Surroundings { network, history, rng, settings };
-            let now = around.history.now;
             for host in hosts {
-                host.hand_over_records();
-                host.take_commits(now, &mut around);
+                host.restore_turn(&mut around);
             }
         }
         self.history.push(Event::Broken { rule: "comes to rest", what: "the shards never finished what they restored".to_owned() });

@@ -41,11 +41,18 @@ pub struct Host {
 
 impl Host {
     pub fn new(id: ShardId, settings: &Settings, now: u64) -> Host {
-        let config =
-            ShardConfig { id, shards: settings.shards, limits: settings.limits.clone(), sys_interval_s: settings.sys_interval_s, seed: 7 };
+        let config = ShardConfig {
+            id,
+            shards: settings.shards,
+            limits: settings.limits.clone(),
+            sys_interval_s: settings.sys_interval_s,
+            // Another one for each run: sessions get names out of it that must not come again.
+            seed: now,
+        };
         let mut shard = Shard::new(config, now);
-        if settings.disk.is_some() {
+        if let Some(disk) = settings.disk {
             shard.keep_journal(UNIX_MS);
+            shard.rewrite_journal_after(disk.rewrite_bytes);
         }
         Host {
             shard,
@@ -68,8 +75,17 @@ impl Host {
             && self.log.as_ref().is_none_or(Log::is_quiet)
     }
 
+    /// A turn of a shard that restores: clients are not let in yet.
+    pub fn restore_turn(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.history.now;
+        self.hand_over(now, around);
+        self.hand_over_records();
+        self.take_parcels(now, around);
+        self.take_commits(now, around);
+    }
+
     /// What the disk reports.
-    pub fn take_commits(&mut self, now: u64, around: &mut Surroundings<'_>) {
+    fn take_commits(&mut self, now: u64, around: &mut Surroundings<'_>) {
         let (Some(log), Some(disk)) = (&mut self.log, around.settings.disk) else { return };
         let full_until = around.network.disk_full_until;
         while let Some(report) = log.work(now, disk.delay_ms, full_until, &mut around.network.saboteur, around.rng) {
@@ -81,7 +97,7 @@ impl Host {
     }
 
     /// Hands over what is to be kept.
-    pub fn hand_over_records(&mut self) {
+    fn hand_over_records(&mut self) {
         let Some(log) = &mut self.log else { return };
         while let Some(job) = self.shard.next_job() {
             log.submit(job);

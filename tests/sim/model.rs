@@ -109,6 +109,11 @@ impl<'a> Model<'a> {
             Event::Processed { sent, socket, certain } => self.processed(seq, *sent, *socket, *certain),
             Event::Received { socket, packet } => self.received(seq, *socket, packet),
             Event::Ended { socket, end: crate::history::End::Shard, .. } => self.ended(*socket),
+            // What was not acknowledged may not have happened.
+            Event::Crashed => {
+                let changes = self.sessions.iter_mut().flat_map(|session| session.changes.values_mut().flatten());
+                changes.filter(|change| change.acked.is_none()).for_each(|change| change.by = Seq::MAX);
+            }
             Event::Quiet => {
                 for client in 0..self.history.clients.len() {
                     if let Some(last) = self.sessions.iter_mut().rfind(|session| session.client == client) {
@@ -235,7 +240,7 @@ fn coverage(changes: &[Change], from: Seq, to: Seq) -> Option<Coverage<'_>> {
     let mut entries = Vec::new();
     let mut certain = false;
     for (index, change) in changes.iter().enumerate() {
-        let gone = changes.get(index + 1).map_or(Seq::MAX, |next| next.by);
+        let gone = changes[index + 1..].iter().map(|later| later.by).min().unwrap_or(Seq::MAX);
         if change.from > to || gone < from {
             continue;
         }

@@ -41,7 +41,7 @@ pub struct Settings {
     pub sys_interval_s: u32,
     /// Clients acknowledge in any order, which the standard does not allow them and brokers have to live with.
     pub rude: bool,
-    /// No limit is near: not even a message of QoS 0 may be lost.
+    /// No limit is near, and the disk never full: not even a message of QoS 0 may be lost.
     pub roomy: bool,
     /// Queues are so short, or the disk so full, that publishers of 3.x have to wait.
     pub tight: bool,
@@ -54,6 +54,8 @@ pub struct Settings {
 pub struct DiskSettings {
     /// Longest time that a write takes, ms.
     pub delay_ms: u64,
+    /// Bytes beyond what is live after which a log is written anew.
+    pub rewrite_bytes: u64,
     /// Steps of 1,000 after which the machine stops at once.
     pub crash_permille: u64,
     /// Steps of 1,000 after which the disk is full for a while.
@@ -79,6 +81,7 @@ impl Settings {
         let restless = rng.pick(&[0, 1, 1, 3]);
         let disk = rng.percent(50).then(|| DiskSettings {
             delay_ms: rng.pick(&[0, 5, 40, 300]),
+            rewrite_bytes: rng.pick(&[500, 10_000, u64::MAX / 2]),
             crash_permille: rng.pick(&[0, 2, 5, 20]),
             full_permille: rng.pick(&[0, 0, 5]),
         });
@@ -109,7 +112,8 @@ impl Settings {
             ack_percent: rng.pick(&[10, 50, 100]),
             sys_interval_s: rng.pick(&[0, 0, 0, 1]),
             rude: rng.percent(20),
-            roomy: limits.max_queued_messages == Limits::default().max_queued_messages
+            roomy: disk.is_none_or(|disk| disk.full_permille == 0)
+                && limits.max_queued_messages == Limits::default().max_queued_messages
                 && limits.out_buffer_bytes == Limits::default().out_buffer_bytes,
             tight: disk.is_some_and(|disk| disk.full_permille > 0)
                 || limits.queue_full == QueueFull::RejectNew && (limits.max_queued_messages < 1_000 || limits.max_queued_bytes < 100_000),

@@ -1,9 +1,10 @@
 //! What a shard promises of the log that it leaves to be written: no answer comes before what it promises is durable.
 
-use ringmq::broker::JournalJob;
-use ringmq::mqtt::{Connect, Packet, Properties, PublishOut, QoS};
+use ringmq::broker::{JournalJob, ShardId, home_of};
+use ringmq::config::Config;
+use ringmq::mqtt::{Connect, Packet, Properties, PublishOut, QoS, SubscribeOptions};
 
-use super::world::{Client, V5, World, ack, connack, connect, message, packet, publish};
+use super::world::{Client, V5, World, ack, connack, connect, message, packet, publish, subscribe};
 
 /// One shard with a journal, which nobody writes unless told to.
 fn journaling() -> World {
@@ -77,31 +78,91 @@ fn who_deletes_what_is_just_being_deleted_waits_for_the_disk_too() {
     assert_acknowledged(&mut world, b);
 }
 
-/// A client that asks for its lasting session.
-fn asks_for_its_session(world: &mut World) -> Client {
-    let client = world.open();
-    let properties = Properties { session_expiry: Some(u32::MAX), ..Properties::default() };
-    world.send_connect(client, &Connect { clean_start: false, properties, ..connect(V5, "c") });
-    client
-}
-
 /// Found by simulation: the answer to the repetition left at once.
 #[test]
 fn the_answer_to_a_repeated_qos_2_message_waits_for_what_it_promises() {
     let mut world = journaling();
-    let client = asks_for_its_session(&mut world);
-    let number = commit_asked_for(&mut world).expect("a commit");
-    committed(&mut world, number);
-    assert!(!connack(V5, &world.take_one(client)).session_present);
+    let client = reconnect(&mut world, "c", Some(u32::MAX));
+    commit(&mut world);
+    world.take(client);
     let first = PublishOut { retain: true, ..message("t", b"x", QoS::ExactlyOnce) };
     world.send(client, &publish(V5, first));
-    commit_asked_for(&mut world).expect("a commit");
-    world.vanish(client);
-    let client = asks_for_its_session(&mut world);
-    world.send(client, &publish(V5, PublishOut { dup: true, ..first }));
     let number = commit_asked_for(&mut world).expect("a commit");
-    assert!(world.take(client).is_empty());
+    world.vanish(client);
+    let client = reconnect(&mut world, "c", Some(u32::MAX));
+    world.send(client, &publish(V5, PublishOut { dup: true, ..first }));
     committed(&mut world, number);
-    assert!(connack(V5, &world.take_one(client)).session_present);
-    assert_eq!(world.take(client), ack(0x50, 1).as_slice());
+    assert!(world.take(client).is_empty(), "nothing before the commit of the new connection, which is behind that of the message");
+    commit(&mut world);
+    let bytes = world.take(client);
+    assert_eq!(bytes[bytes.len() - 4..], ack(0x50, 1));
+}
+
+fn reconnect(world: &mut World, client_id: &str, session_expiry: Option<u32>) -> Client {
+    let client = world.open();
+    let properties = Properties { session_expiry, ..Properties::default() };
+    world.send_connect(client, &Connect { clean_start: false, properties, ..connect(V5, client_id) });
+    client
+}
+
+/// Commits everything that is asked for.
+fn commit(world: &mut World) {
+    while let Some(number) = commit_asked_for(world) {
+        committed(world, number);
+    }
+}
+
+/// Found by simulation: after a crash the session was there again, with all its subscriptions.
+#[test]
+fn who_is_told_that_its_session_is_gone_is_told_so_when_that_is_durable() {
+    let mut world = journaling();
+    let client = reconnect(&mut world, "c", Some(1_000));
+    commit(&mut world);
+    assert!(!connack(V5, &world.take(client)).session_present);
+    // DISCONNECT with a session expiry of 0.
+    world.send(client, &[0xE0, 7, 0, 5, 0x11, 0, 0, 0, 0]);
+    let ended = commit_asked_for(&mut world).expect("a commit");
+    let client = reconnect(&mut world, "c", None);
+    assert!(world.take(client).is_empty());
+    committed(&mut world, ended);
+    assert!(!connack(V5, &world.take(client)).session_present);
+}
+
+/// Found by simulation: PUBCOMP never came, as there was no name any more under which other shards remembered the message.
+#[test]
+fn a_qos_2_message_is_released_although_its_session_is_not_kept_any_more() {
+    let mut world = World::new(2, &Config::default());
+    for shard in &mut world.shards {
+        shard.keep_journal(0);
+    }
+    // A subscriber on another shard than the publisher, so that the other one has to remember the exchange.
+    let name = |shard| (0..).map(|number| format!("c{number}")).find(|name| home_of(name, 2) == ShardId(shard)).expect("a name");
+    let settle = |world: &mut World| {
+        for _ in 0..4 {
+            for shard in 0..2 {
+                while let Some(job) = world.shards[shard].next_job() {
+                    if let JournalJob::Commit { number, .. } = job {
+                        let now = world.now;
+                        world.shards[shard].committed(now, number, 1);
+                    }
+                }
+            }
+            world.settle();
+        }
+    };
+    let subscriber = reconnect(&mut world, &name(1), Some(1_000));
+    settle(&mut world);
+    world.send(subscriber, &subscribe(V5, 1, &[("t", SubscribeOptions { qos: QoS::ExactlyOnce, ..Default::default() })], None));
+    let publisher = reconnect(&mut world, &name(0), Some(1_000));
+    settle(&mut world);
+    world.take(publisher);
+    world.send(publisher, &publish(V5, message("t", b"x", QoS::ExactlyOnce)));
+    settle(&mut world);
+    assert_eq!(world.take(publisher), ack(0x50, 1));
+    let publisher = reconnect(&mut world, &name(0), None);
+    settle(&mut world);
+    assert!(connack(V5, &world.take(publisher)).session_present);
+    world.send(publisher, &ack(0x62, 1));
+    settle(&mut world);
+    assert_eq!(world.take(publisher), ack(0x70, 1));
 }

@@ -44,6 +44,8 @@ pub enum JournalJob {
     Free { before: u64 },
 }
 
+/// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
+const REWRITE_BYTES: u64 = 64 * 1024 * 1024;
 /// With more than this on its way to the disk, a shard does not read from its publishers.
 const HIGH_WATER_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -75,11 +77,15 @@ pub struct Journal {
     /// Commits fail at the moment: what needs one is refused.
     failing: bool,
     written_bytes: u64,
+    /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
+    rewrite_bytes: u64,
     rewrite: Option<Rewrite>,
     jobs: VecDeque<JournalJob>,
     /// The message that was written last, and the number that deliveries name it by; of this turn.
     last_message: Option<Message>,
     message_number: u64,
+    /// Clients whose sessions ended, with the commit that says so, until it is durable.
+    ended: VecDeque<(u64, Box<str>)>,
     /// QoS 2 messages that shards have taken, of exchanges that are not over.
     taken: HashMap<Exchange, Taken, FixedHasher>,
 }
@@ -100,7 +106,7 @@ impl Journal {
     }
 
     /// The commit that an answer given now has to wait for; `None` if everything is durable.
-    pub(super) fn due(&self) -> Option<u64> {
+    pub(in crate::broker) fn due(&self) -> Option<u64> {
         let last = if self.records.is_empty() { self.number - 1 } else { self.number };
         (last > self.committed).then_some(last)
     }
@@ -130,6 +136,7 @@ impl Journal {
         while let Some((_, bytes)) = pop_if(&mut self.under_way, |(first, _)| *first <= number) {
             self.under_way_bytes -= bytes;
         }
+        while pop_if(&mut self.ended, |(commit, _)| *commit <= number).is_some() {}
     }
 }
 
@@ -147,12 +154,21 @@ impl Shard {
             replies: VecDeque::new(),
             failing: false,
             written_bytes: 0,
+            rewrite_bytes: REWRITE_BYTES,
             rewrite: None,
             jobs: VecDeque::new(),
             last_message: None,
             message_number: 0,
+            ended: VecDeque::new(),
             taken: HashMap::default(),
         }));
+    }
+
+    /// How far the journal may grow beyond what is live before it is written anew, bytes; 64 MiB unless told otherwise.
+    pub fn rewrite_journal_after(&mut self, bytes: u64) {
+        if let Some(journal) = &mut self.journal {
+            journal.rewrite_bytes = bytes;
+        }
     }
 
     /// Whether nothing waits to be written or committed.

@@ -39,6 +39,11 @@ impl Journal {
         }
     }
 
+    fn put_ended(&mut self, session: u64, client_id: &str) {
+        self.put(&Record::SessionEnded { session });
+        self.ended.push_back((self.number, client_id.into()));
+    }
+
     fn put_will(&mut self, session: u64, will: &Will) {
         let message = self.stored(will.message.as_incoming());
         self.put(&Record::Will { session, delay_s: will.delay_s, expiry_s: will.expiry_s.unwrap_or(u32::MAX), message });
@@ -82,11 +87,18 @@ impl Shard {
 
     /// A client was let in, or its session's expiry has changed: the session is durable if it is to outlive the connection, and its record is written anew.
     pub(in crate::broker) fn note_session(&mut self, index: u32) {
+        if self.sessions.get(index).is_some_and(|session| session.expiry_s == 0 && session.durable.is_some()) {
+            // Nor has anybody to remember its exchanges any more.
+            self.forget_exchanges(index);
+        }
         let Some(journal) = &mut self.journal else { return };
         let Some(session) = self.sessions.get_mut(index) else { return };
         if session.expiry_s == 0 {
+            if let Some(received) = &mut session.received {
+                received.keep_nowhere();
+            }
             if let Some(durable) = session.durable.take() {
-                journal.put(&Record::SessionEnded { session: durable.id });
+                journal.put_ended(durable.id, &session.client_id);
             }
             return;
         }
@@ -123,7 +135,15 @@ impl Shard {
 
     pub(in crate::broker) fn note_ended(&mut self, session: &Session) {
         if let Some(journal) = self.journal.as_mut().filter(|_| session.durable.is_some()) {
-            journal.put(&Record::SessionEnded { session: session.durable_id() });
+            journal.put_ended(session.durable_id(), &session.client_id);
+        }
+    }
+
+    /// Whoever is told that it has no session waits until the end of its last one is durable: a crash would bring it back.
+    pub(in crate::broker) fn gate_on_ended(&mut self, slot: u32, client_id: &str) {
+        let ended = self.journal.as_ref().and_then(|journal| journal.ended.iter().rfind(|(_, ended)| **ended == *client_id));
+        if let Some(&(commit, _)) = ended {
+            self.gate(slot, commit);
         }
     }
 

@@ -10,8 +10,6 @@ use crate::broker::session::{Kept, Subscription};
 use crate::broker::shard::Shard;
 use crate::broker::topics::{Subscriber, Topics};
 
-/// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
-const REWRITE_BYTES: u64 = 64 * 1024 * 1024;
 /// Retained messages or deliveries that one turn rewrites at most, and about how many bytes.
 const SLICE: usize = 512;
 const SLICE_BYTES: usize = 256 * 1024;
@@ -66,7 +64,7 @@ impl Shard {
     pub(super) fn rewrite_slice(&mut self) {
         let live = self.retained_bytes + self.held_bytes.get();
         let Some(journal) = &mut self.journal else { return };
-        if journal.rewrite.is_none() && journal.written_bytes > 2 * live + REWRITE_BYTES {
+        if journal.rewrite.is_none() && journal.written_bytes > 2 * live + journal.rewrite_bytes {
             journal.jobs.push_back(JournalJob::Rotate);
             journal.rewrite = Some(Rewrite::everything());
             journal.written_bytes = 0;

@@ -1,6 +1,6 @@
-//! Acknowledgements: in the order of what they acknowledge [MQTT-4.6.0-2] [MQTT-4.6.0-3], none without a cause, and none missing where a connection lives.
+//! Acknowledgements: PUBACK and PUBREC in the order of what they acknowledge [MQTT-4.6.0-2] [MQTT-4.6.0-3], none without a cause, and none missing where a connection lives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::mqtt::QoS;
 
@@ -130,14 +130,17 @@ fn granted(model: &Model<'_>, violations: &mut Vec<Violation>) {
 /// The answers are a beginning of the questions, and all of them where the connection lived until the world was quiet.
 fn compare(socket: SocketIx, kind: Kind, exchange: &Exchange, quiet: Option<Seq>, violations: &mut Vec<Violation>) {
     let mut report = |what: String| violations.push(Violation { check: "acks", what: format!("connection {socket}, {kind:?}: {what}") });
-    for (index, &(seq, id)) in exchange.answered.iter().enumerate() {
-        match exchange.asked.get(index) {
-            Some(&(asked, expected)) if expected == id && asked < seq => {}
+    let mut open: VecDeque<_> = exchange.asked.iter().copied().collect();
+    for &(seq, id) in &exchange.answered {
+        // PUBCOMP has no order of its own: some have to wait for other shards.
+        let next = if kind == Kind::Pubcomp { open.iter().position(|(_, other)| *other == id).unwrap_or(0) } else { 0 };
+        match open.remove(next) {
+            Some((asked, expected)) if expected == id && asked < seq => {}
             expected => return report(format!("answer {id} at {seq} where (event, identifier) {expected:?} was to be answered next")),
         }
     }
     if let Some(quiet) = quiet
-        && let Some((asked, id)) = exchange.asked[exchange.answered.len()..].iter().find(|(asked, _)| *asked < quiet)
+        && let Some((asked, id)) = open.iter().find(|(asked, _)| *asked < quiet)
     {
         report(format!("{id}, sent at {asked}, was never answered"));
     }

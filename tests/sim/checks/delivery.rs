@@ -12,6 +12,7 @@ use ringmq::mqtt::{QoS, RetainHandling};
 use super::Violation;
 use crate::history::{Entry, Message, MessageIx, Purpose, Receipt, Seq, SocketIx};
 use crate::model::{Coverage, Model, Session};
+use crate::settings::Settings;
 use crate::world::World;
 
 type Receipts<'a> = BTreeMap<MessageIx, Vec<(Seq, SocketIx, &'a Receipt)>>;
@@ -31,7 +32,7 @@ pub fn check(world: &World, model: &Model<'_>, violations: &mut Vec<Violation>) 
         }
         for (&message, receipts) in &by_message {
             explain(model, session, message, receipts, violations);
-            count(world.settings.tight, model, session, message, receipts, violations);
+            count(&world.settings, model, session, message, receipts, violations);
         }
         for message in 0..model.history.messages.len() {
             if by_message.contains_key(&message) {
@@ -59,7 +60,7 @@ pub fn check(world: &World, model: &Model<'_>, violations: &mut Vec<Violation>) 
         .map(|host| host.shard.snapshot().counters.dropped)
         .map(|dropped| dropped[DropReason::QueueFull as usize] + dropped[DropReason::QueueBytesFull as usize])
         .sum();
-    if missing > dropped && world.settings.limits.queue_full == QueueFull::DropOldest {
+    if missing > dropped && world.settings.limits.queue_full == QueueFull::DropOldest && world.settings.immortal() {
         violation(violations, format!("{missing} messages were lost, and only {dropped} were counted as dropped"));
     }
 }
@@ -208,7 +209,7 @@ fn fetches<'a>(session: &'a Session, message: &'a Message, until: Seq) -> impl I
 
 /// No message comes more often than it was sent and asked for.
 fn count(
-    tight: bool,
+    settings: &Settings,
     model: &Model<'_>,
     session: &Session,
     index: MessageIx,
@@ -219,7 +220,7 @@ fn count(
     let publication = &model.publications[index];
     let Some((from, to)) = model.routed(index, Seq::MAX) else { return };
     let (plain, shared) = filters_until(model, session, message, (from, to), Seq::MAX);
-    let refusable = tight && publication.socket.is_some_and(|socket| !model.history.connections[socket].version.is_v5());
+    let refusable = settings.tight && publication.socket.is_some_and(|socket| !model.history.connections[socket].version.is_v5());
     let sent = match message.qos {
         QoS::AtLeastOnce => publication.processed.len().max(1),
         QoS::AtMostOnce => 1,
@@ -229,7 +230,12 @@ fn count(
     };
     let live_most = sent * (usize::from(!plain.is_empty()) + shared.len());
     let most = live_most + fetches(session, message, Seq::MAX).count();
-    let first = |receipt: &Receipt| if receipt.qos == QoS::ExactlyOnce { receipt.fresh } else { !receipt.dup };
+    let first = |receipt: &Receipt| match receipt.qos {
+        QoS::ExactlyOnce => receipt.fresh,
+        // That it was sent is forgotten with a crash.
+        QoS::AtLeastOnce => !receipt.dup && settings.immortal(),
+        QoS::AtMostOnce => settings.immortal() || publication.processed.len() == 1,
+    };
     let all = receipts.iter().filter(|(_, _, receipt)| first(receipt)).count();
     let live = receipts.iter().filter(|(_, _, receipt)| first(receipt) && !receipt.retain).count();
     if all > most || live > live_most {

@@ -14,8 +14,8 @@ use crate::topics;
 /// The exchanges of one session as its client sees them.
 #[derive(Default)]
 struct Exchanges {
-    /// Not acknowledged by the client yet, with the bytes of their payloads.
-    open: BTreeMap<u16, usize>,
+    /// Not acknowledged by the client yet, with QoS and the bytes of their payloads.
+    open: BTreeMap<u16, (QoS, usize)>,
     /// PUBREC was sent for them at least once.
     recorded: BTreeSet<u16>,
 }
@@ -23,6 +23,10 @@ struct Exchanges {
 pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
     let mut sessions: BTreeMap<usize, Exchanges> = BTreeMap::new();
     for (seq, _, event) in model.history.iter() {
+        if matches!(event, Event::Crashed) {
+            // That a message of QoS 1 was sent is forgotten.
+            sessions.values_mut().for_each(|exchanges| exchanges.open.retain(|_, (qos, _)| *qos == QoS::ExactlyOnce));
+        }
         let (Event::Sent { socket, .. } | Event::Received { socket, .. }) = event else { continue };
         let Some(session) = model.session_of[*socket] else { continue };
         let exchanges = sessions.entry(session).or_default();
@@ -35,12 +39,12 @@ pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
             Event::Received { packet: Got::Connack { .. }, .. } => {
                 // What this connection cannot take counts as delivered [MQTT-3.1.2-25].
                 let max = model.history.connections[*socket].max_packet_bytes as usize;
-                exchanges.open.retain(|_, bytes| *bytes + topics::HEADER_BYTES <= max);
+                exchanges.open.retain(|_, (_, bytes)| *bytes + topics::HEADER_BYTES <= max);
             }
             Event::Received { packet: Got::Publish(receipt), .. } if receipt.qos != QoS::AtMostOnce => {
                 let id = receipt.packet_id;
                 let bytes = receipt.message.map_or(0, |message| model.history.messages[message].payload.len());
-                if exchanges.open.insert(id, bytes).is_some() && !receipt.dup {
+                if exchanges.open.insert(id, (receipt.qos, bytes)).is_some() && !receipt.dup {
                     report(format!("a new message under identifier {id}, which is in use"));
                 }
             }

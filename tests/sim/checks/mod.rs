@@ -46,8 +46,10 @@ pub fn all(world: &World) -> Vec<Violation> {
     expiry::check(&model, &mut violations);
     replicas::check(&model, &mut violations);
     retained::check(world, &model, &mut violations);
-    if world.settings.immortal() {
-        let lives = Lives::new(&world.history);
+    let lives = Lives::new(&world.history);
+    if !world.settings.immortal() {
+        sessions::check_presence(&model, &lives, &mut violations);
+    } else {
         sessions::check(&model, &lives, &mut violations);
         timers::check(world, &model, &lives, &mut violations);
         wills::check(world.settings.tight || world.settings.limits.queue_full == QueueFull::DropOldest, &model, &lives, &mut violations);

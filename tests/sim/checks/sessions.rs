@@ -4,13 +4,43 @@
 use ringmq::mqtt::Version;
 
 use super::Violation;
-use crate::history::{Event, Got, SocketIx};
+use crate::history::{Event, Got, Sent, SocketIx};
 use crate::host::LAST_WORDS_MS;
 use crate::lives::{Lives, Verdict};
 use crate::model::Model;
 
 /// DISCONNECT: session taken over.
 const TAKEN_OVER: u8 = 0x8E;
+
+/// After crashes: a session whose client was told that it is let in is there, as long as it has not expired; and none is there that had to end.
+pub fn check_presence(model: &Model<'_>, lives: &Lives, violations: &mut Vec<Violation>) {
+    let mut report = |what: String| violations.push(Violation { check: "sessions", what });
+    for index in 0..lives.lives.len() {
+        let expected = presence_over_crashes(index, model, lives);
+        present_is_true(index, expected, model, lives, &mut report);
+    }
+}
+
+fn presence_over_crashes(index: usize, model: &Model<'_>, lives: &Lives) -> Verdict {
+    let life = &lives.lives[index];
+    if model.history.connections[life.socket].clean_start {
+        return Verdict::No;
+    }
+    let Some(before) = lives.neighbours(index).0 else { return Verdict::No };
+    let connection = &model.history.connections[before.socket];
+    let let_in = packets(model, before.socket).any(|packet| matches!(packet, Got::Connack { code: 0, .. }));
+    let said_goodbye = model.history.iter().any(|(_, _, event)| {
+        matches!(event, Event::Sent { socket, packet: Sent::Disconnect { expiry_s: Some(_), .. } } if *socket == before.socket)
+    });
+    match (let_in, connection.expiry_s) {
+        (false, _) => Verdict::Either,
+        (true, 0) => Verdict::No,
+        (true, expiry_s) => {
+            let expires_at = before.ended.map_or(u64::MAX, |ended| ended.at + u64::from(expiry_s) * 1_000);
+            if said_goodbye || life.at >= expires_at { Verdict::Either } else { Verdict::Yes }
+        }
+    }
+}
 
 pub fn check(model: &Model<'_>, lives: &Lives, violations: &mut Vec<Violation>) {
     let mut report = |what: String| violations.push(Violation { check: "sessions", what });
@@ -22,7 +52,8 @@ pub fn check(model: &Model<'_>, lives: &Lives, violations: &mut Vec<Violation>) 
         }
     }
     for index in 0..lives.lives.len() {
-        present_is_true(index, model, lives, &mut report);
+        let expected = expected_presence(index, model, lives);
+        present_is_true(index, expected, model, lives, &mut report);
         one_connection(index, model, lives, &mut report);
     }
 }
@@ -34,10 +65,14 @@ fn packets<'a>(model: &'a Model<'_>, socket: SocketIx) -> impl Iterator<Item = &
     })
 }
 
-fn present_is_true(index: usize, model: &Model<'_>, lives: &Lives, report: &mut impl FnMut(String)) {
+fn expected_presence(index: usize, model: &Model<'_>, lives: &Lives) -> Verdict {
+    let clean_start = model.history.connections[lives.lives[index].socket].clean_start;
+    if clean_start { Verdict::No } else { lives.session_before(index, model.history) }
+}
+
+fn present_is_true(index: usize, expected: Verdict, model: &Model<'_>, lives: &Lives, report: &mut impl FnMut(String)) {
     let life = &lives.lives[index];
     let connection = &model.history.connections[life.socket];
-    let expected = if connection.clean_start { Verdict::No } else { lives.session_before(index, model.history) };
     let told = packets(model, life.socket).find_map(|packet| match packet {
         Got::Connack { present, code } => Some((*present, *code)),
         _ => None,
