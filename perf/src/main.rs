@@ -20,6 +20,8 @@ struct Arguments {
 enum Command {
     /// Load any MQTT broker by a scenario, and measure it
     Load(load::Arguments),
+    /// The scenarios that there are; those with a star are what the scripts run when they are told nothing
+    Scenarios(load::ListArguments),
     /// A bare forwarder: what the load generator can do at most; can also lose, double and swap messages on purpose
     Forwarder(forwarder::Arguments),
     /// What a message costs the server in our drivers, beside a bare io_uring loop
@@ -36,6 +38,7 @@ enum Command {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Arguments::parse().command {
         Command::Load(arguments) => load::run(&arguments),
+        Command::Scenarios(arguments) => load::list(&arguments),
         Command::Forwarder(arguments) => forwarder::run(&arguments),
         Command::IoGate(arguments) => io_gate::run(&arguments),
         Command::IoGateServer(arguments) => io_gate::server::run(&arguments),
