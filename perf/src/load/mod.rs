@@ -10,7 +10,7 @@
 mod client;
 mod latency;
 mod outcome;
-mod packets;
+pub mod packets;
 mod plan;
 mod publisher;
 mod record;
