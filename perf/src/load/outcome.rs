@@ -94,6 +94,8 @@ pub struct Checks {
     pub sent: u64,
     pub received: u64,
     pub lost: u64,
+    /// Deliveries that were still to come long after the load had ended.
+    pub late: u64,
     pub duplicated: u64,
     pub reordered: u64,
     pub unacknowledged: u64,
@@ -209,6 +211,7 @@ impl Display for Checks {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let counts = [
             (self.lost, "lost"),
+            (self.late, "still to come long after the load"),
             (self.duplicated, "duplicated"),
             (self.reordered, "reordered"),
             (self.unacknowledged, "unacknowledged"),

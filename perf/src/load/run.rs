@@ -19,6 +19,8 @@ const BOUND: f64 = 0.95;
 const GLANCE: Duration = Duration::from_millis(50);
 /// Of a thread, as Linux has it.
 const LOWEST_PRIORITY: i32 = 19;
+/// How long a broker may go on delivering after the load, in patiences; what is then still to come is late, not lost.
+const MAX_PATIENCES: u32 = 2;
 /// Time after the last message for whatever should not come.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
@@ -105,15 +107,16 @@ pub fn run(name: &str, plan: Plan, observer: &Observer<'_>) -> io::Result<Outcom
     let settled = if stays_idle { &last } else { &ready };
     let set_up = set_up(&before, &ready, settled, connections, filters);
     shared.enter(Phase::Drain);
-    drain(settings.patience, &shared, observer);
+    let late = drain(settings.patience, &shared, observer);
     shared.enter(Phase::Done);
 
-    let mut sum = Findings { tally: Tally::default(), lost: 0, slow_missed: 0, stages: Stages::new() };
+    let mut sum = Findings { tally: Tally::default(), lost: 0, late: 0, slow_missed: 0, stages: Stages::new() };
     for worker in workers {
         let findings = worker.join().map_err(|_| io::Error::other("a thread of the generator panicked"))??;
         sum.tally.add(&findings.tally);
         sum.lost += findings.lost;
         sum.slow_missed += findings.slow_missed;
+        sum.late = late.min(sum.lost);
         sum.stages.add(&findings.stages);
     }
     Ok(outcome(name, set_up, &first, &last, shared.workers.len(), settings.busy_poll, &sum))
@@ -185,20 +188,25 @@ fn pass(time: Duration, phase: Phase, shared: &Shared, observer: &Observer<'_>) 
     }
 }
 
-/// Waits until all has arrived, or nothing has for `patience`.
-fn drain(patience: Duration, shared: &Shared, observer: &Observer<'_>) {
-    let mut last = (shared.totals(), Instant::now());
-    loop {
+/// Waits until all has arrived, or nothing has for `patience`, or it takes too long: then it gives what is late.
+fn drain(patience: Duration, shared: &Shared, observer: &Observer<'_>) -> u64 {
+    let start = Instant::now();
+    let mut last = (shared.totals(), start);
+    let late = loop {
         thread::sleep(GLANCE);
         let totals = shared.totals();
         (observer.show)(Phase::Drain, &totals);
         if totals != last.0 {
             last = (totals, Instant::now());
         } else if totals.outstanding == 0 || last.1.elapsed() > patience {
-            break;
+            break 0;
         }
-    }
+        if start.elapsed() > patience * MAX_PATIENCES {
+            break totals.outstanding;
+        }
+    };
     thread::sleep(AFTERMATH);
+    late
 }
 
 /// What it took to bring all connections to readiness.
@@ -251,7 +259,8 @@ fn outcome(name: &str, set_up: SetUp, first: &Reading, last: &Reading, threads: 
         checks: Checks {
             sent: tally.sent,
             received: tally.received,
-            lost: sum.lost,
+            lost: sum.lost - sum.late,
+            late: sum.late,
             duplicated: tally.duplicated,
             reordered: tally.reordered,
             unacknowledged: tally.expected_acknowledged.saturating_sub(tally.acknowledged),

@@ -75,6 +75,8 @@ impl Stages {
 pub struct Findings {
     pub tally: Tally,
     pub lost: u64,
+    /// Of those, what was still being delivered when nobody waited any more.
+    pub late: u64,
     /// Deliveries that slow subscribers did not get.
     pub slow_missed: u64,
     pub stages: Stages,
@@ -205,7 +207,7 @@ impl Worker {
             some.map(|subscriber| subscriber.lost(&self.publishers)).sum::<u64>()
         };
         let by_groups: u64 = self.groups.iter().map(|group| group.lost(&self.publishers)).sum();
-        Findings { lost: lost(false) + by_groups, slow_missed: lost(true), tally: self.tally, stages: self.stages }
+        Findings { lost: lost(false) + by_groups, late: 0, slow_missed: lost(true), tally: self.tally, stages: self.stages }
     }
 
     fn enter_phase(&mut self) {

@@ -63,6 +63,8 @@ pub struct Run {
     pub connections: f64,
     pub bytes_per_connection: f64,
     pub lost: u64,
+    /// Deliveries that were still on their way long after the load had ended.
+    pub late: u64,
     pub out_of_order: u64,
     /// The generator was the limit.
     pub bound: bool,
@@ -72,7 +74,7 @@ pub struct Run {
 const STAGES: [(&str, &str); 5] = [
     ("delivery", "publish to delivery"),
     ("fetch", "SUBSCRIBE to the last retained message"),
-    ("wave", "cut off until all are back"),
+    ("reconnect", "cut off until ready again"),
     ("connack", "CONNECT to CONNACK"),
     ("suback", "SUBSCRIBE to SUBACK"),
 ];
@@ -84,10 +86,11 @@ impl Run {
         let known = |path: &str| number(path).unwrap_or(0.0);
         let count = |name: &str| outcome["checks"][name].as_u64().unwrap_or(0);
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        let storms = known("/egress") == 0.0 && !outcome["storm"].is_null();
+        let storms = !outcome["storm"].is_null();
+        let alone = known("/egress") == 0.0;
         let idle = count("sent") == 0;
         let (unit, cpu, out) = match (storms, idle, line["scenario"]["shape"] == "sink") {
-            (true, ..) => (Unit::Reconnect, "/storm/cpu_us_per_reconnect", "/storm/reconnects_per_s"),
+            (true, ..) => (Unit::Reconnect, "/storm/cpu_us_per_reconnect", if alone { "/storm/reconnects_per_s" } else { "/egress_per_s" }),
             (_, true, _) => (Unit::Connection, "/set_up/cpu_us_per_connection", "/set_up/connections_per_s"),
             (.., true) => (Unit::Ingress, "/broker/cpu_us_per_message", "/egress_per_s"),
             _ => (Unit::Delivery, "/broker/cpu_us_per_message", "/egress_per_s"),
@@ -118,6 +121,7 @@ impl Run {
             connections: known("/set_up/connections"),
             bytes_per_connection: known("/set_up/rss_bytes_per_connection"),
             lost: count("lost") + count("closed") + count("unacknowledged"),
+            late: count("late"),
             out_of_order: count("reordered") + count("duplicated"),
             bound: outcome.pointer("/generator/bound").and_then(Value::as_bool).unwrap_or(false),
         }
@@ -216,12 +220,14 @@ pub fn ratio(runs: &[&Run], to: &[&Run]) -> (f64, f64, f64) {
     finite_spread(runs.iter().filter_map(|run| Some(run.cpu_us / of_round(run.round)?.cpu_us)))
 }
 
-/// What must not be overlooked: G the generator was the limit, L lost, unacknowledged or closed, O doubled or out of order.
+/// What must not be overlooked: G the generator was the limit, L lost, unacknowledged or closed, O doubled or out of order, B behind: the
+/// broker was still delivering long after the load had ended.
 pub fn marks(runs: &[&Run]) -> String {
     let marks = [
         (runs.iter().any(|run| run.bound), 'G'),
         (runs.iter().any(|run| run.lost > 0), 'L'),
         (runs.iter().any(|run| run.out_of_order > 0), 'O'),
+        (runs.iter().any(|run| run.late > 0), 'B'),
     ];
     marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect()
 }

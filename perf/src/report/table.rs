@@ -14,8 +14,9 @@ pub fn print(results: &Results, yardstick: &str, markdown: bool) {
             "CPU: of the broker, microseconds per delivery (or what the scenario says), which is CPU seconds per million; ratio: to {yardstick}"
         );
         println!(
-            "in the same round. Medians. Marks: G the generator was the limit (compare CPU, not rates), L lost or closed, O doubled or out of order."
+            "in the same round. Medians. Marks: G the generator was the limit (compare CPU, not rates), L lost or closed, O doubled or out of order,"
         );
+        println!("B behind: still delivering long after the load had ended.");
     }
     let rows: Vec<Vec<String>> = groups.iter().flat_map(|(name, group)| rows(name, group, yardstick)).collect();
     if markdown {
@@ -113,17 +114,12 @@ pub fn asides(groups: &[(&str, Group<'_>)], yardstick: &str) -> Vec<String> {
         for (broker, runs) in group {
             let Some(without) = find(&runs[0].against).and_then(|group| of_broker(group, broker)) else { continue };
             let (cpu, low, high) = ratio(runs, without);
+            let same = runs[0].unit == without[0].unit;
+            let cpu = if same { format!("CPU {} [{}-{}], ", digits(cpu), digits(low), digits(high)) } else { String::new() };
             let latency = |place: usize| median(runs, |run| run.latency[place]) / median(without, |run| run.latency[place]);
             let (p99, p999) = (latency(1), latency(2));
             let against = &runs[0].against;
-            lines.push(format!(
-                "{broker}: {name} against {against}: CPU {} [{}-{}], p99 {}, p99.9 {} times as much",
-                digits(cpu),
-                digits(low),
-                digits(high),
-                digits(p99),
-                digits(p999)
-            ));
+            lines.push(format!("{broker}: {name} against {against}: {cpu}p99 {}, p99.9 {} times as much", digits(p99), digits(p999)));
         }
         if let (Some(runs), Some(bare)) = (of_broker(group, yardstick), of_broker(group, BARE)) {
             let (cpu, low, high) = ratio(runs, bare);
