@@ -158,7 +158,7 @@ impl Display for Outcome {
             let (fetch, bystander) = (&self.latency_us.fetch, &self.latency_us.bystander);
             write!(f, " {} of {} retained messages fetched in p50 {}", retained.matching, retained.stored, Time(fetch.p50))?;
             write!(f, " max {}, others wait p99 {} max {}", Time(fetch.max), Time(bystander.p99), Time(bystander.max))?;
-        } else if self.egress == 0 {
+        } else if self.checks.sent == 0 {
             self.set_up.fmt(f)?;
         } else {
             write!(f, " in {}/s out {}/s", Count(self.ingress_per_s), Count(self.egress_per_s))?;

@@ -13,7 +13,7 @@ use ringmq::mqtt::{QoS, Version};
 use super::outcome::Outcome;
 use super::plan::{Plan, Settings};
 use super::run::{self, Observer};
-use super::scenario::{Scenario, Shape};
+use super::scenario::{self, Scenario, Shape};
 use crate::forwarder::Forwarder;
 use crate::forwarder::faults::{Faults, Injected};
 
@@ -96,7 +96,7 @@ fn measure(case: &Case, threads: usize) -> io::Result<(Outcome, Injected)> {
         time: Duration::from_millis(200),
         patience: Duration::from_secs(1),
     };
-    let plan = Plan { settings, cells: scenario.cells(threads), crowd: Vec::new() };
+    let plan = Plan { settings, cells: scenario.cells(threads), crowd: scenario::crowd(scenario.crowd) };
     let observer = Observer { pid: Some(std::process::id()), threads, show: &|_, _| {} };
     let outcome = run::run(case.name, plan, &observer);
     stop.store(true, Ordering::Relaxed);
@@ -145,6 +145,30 @@ mod tests {
             let (outcome, injected) = measure(&case, 1).unwrap();
             check(&case, &outcome, injected).unwrap();
         }
+    }
+
+    #[test]
+    fn what_slow_subscribers_miss_is_not_lost_and_holds_nobody_up() {
+        let scenario = Scenario { shape: Shape::Fanout, publishers: 2, subscribers: 3, slow: 4, rate: 4_000, ..Scenario::default() };
+        let case =
+            Case { name: "slow subscribers", scenario: Scenario { slow_bytes_per_s: 500, warm_up: 0.05, ..scenario }, faults: NO_FAULTS };
+        let (outcome, _) = measure(&case, 1).unwrap();
+        let checks = &outcome.checks;
+        assert_eq!((checks.lost, checks.duplicated, checks.reordered, checks.closed), (0, 0, 0, 0));
+        assert_eq!(checks.received, checks.sent * 3);
+        // Two slow ones hear each publisher.
+        assert_eq!(checks.slow_received + checks.slow_missed, checks.sent * 2);
+        assert!(checks.slow_missed > checks.slow_received);
+    }
+
+    #[test]
+    fn a_crowd_comes_back_whole_while_others_talk() {
+        let scenario = Scenario { publishers: 5, rate: 1_000, crowd: 40, burst: 40, warm_up: 0.05, ..Scenario::default() };
+        let (outcome, _) = measure(&Case { name: "crowd", scenario, faults: NO_FAULTS }, 1).unwrap();
+        let storm = outcome.storm.unwrap();
+        assert_eq!((outcome.checks.lost, outcome.checks.closed, storm.refused), (0, 0, 0));
+        assert!(storm.waves > 0 && storm.reconnects > 0);
+        assert_eq!(outcome.latency_us.reconnect.count, storm.waves * 40);
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl Worker {
         Ok(self.findings())
     }
 
+    /// Connections that are cut off and not back yet.
+    pub(super) fn away(&self) -> u64 {
+        (self.connections() as u64).saturating_sub(self.ready)
+    }
+
     /// Waits a little. Nothing is published to the crowd, so whatever happens to a connection is its end.
     fn sit(&mut self, events: &mut Vec<rustix::event::epoll::Event>) -> io::Result<()> {
         self.wait(events, LONGEST_SLEEP_NS)?;
@@ -68,8 +73,10 @@ impl Worker {
             }
             self.report();
         }
-        self.stages.wave.record(self.now() - start);
-        self.tally.waves += 1;
+        if self.away() == 0 {
+            self.stages.wave.record(self.now() - start);
+            self.tally.waves += 1;
+        }
         Ok(())
     }
 }

@@ -424,7 +424,8 @@ impl Worker {
         progress.sent.store(self.tally.sent, Ordering::Relaxed);
         progress.received.store(self.tally.received, Ordering::Relaxed);
         progress.acknowledged.store(self.tally.acknowledged, Ordering::Relaxed);
-        progress.outstanding.store(self.tally.outstanding(), Ordering::Relaxed);
+        // The run is not over before the last wave of a storm is.
+        progress.outstanding.store(self.tally.outstanding() + self.away(), Ordering::Relaxed);
         progress.reconnects.store(self.tally.reconnects, Ordering::Relaxed);
     }
 }

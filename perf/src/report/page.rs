@@ -131,7 +131,7 @@ fn scenario(html: &mut String, name: &str, group: &Group<'_>, brokers: &[&str], 
 }
 
 fn row(html: &mut String, broker: &str, runs: &[&Run], yardstick: Option<&Vec<&Run>>) {
-    let (cpu, low, high) = yardstick.map_or((0.0, 0.0, 0.0), |yardstick| ratio(runs, yardstick));
+    let (cpu, low, high) = yardstick.map_or((f64::NAN, f64::NAN, f64::NAN), |yardstick| ratio(runs, yardstick));
     let latency = |place: usize| time(median(runs, |run| run.latency[place]));
     let cells = [
         escape(broker),

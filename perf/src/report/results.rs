@@ -209,12 +209,13 @@ pub fn median(runs: &[&Run], field: impl Fn(&Run) -> f64) -> f64 {
     finite_spread(runs.iter().map(|run| field(run))).0
 }
 
-/// Median, lowest and highest of what is a number.
+/// Median, lowest and highest of what is a number; if nothing is, then they are not either.
 pub fn finite_spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
-    spread(&values.filter(|value| value.is_finite()).collect::<Vec<f64>>())
+    let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+    if values.is_empty() { (f64::NAN, f64::NAN, f64::NAN) } else { spread(&values) }
 }
 
-/// CPU as a multiple of the other's in the same round: median, lowest, highest; zeros if there is no such round.
+/// CPU as a multiple of the other's in the same round: median, lowest, highest; no numbers if there is no such round.
 pub fn ratio(runs: &[&Run], to: &[&Run]) -> (f64, f64, f64) {
     let of_round = |round| to.iter().find(|run| run.round == round);
     finite_spread(runs.iter().filter_map(|run| Some(run.cpu_us / of_round(run.round)?.cpu_us)))

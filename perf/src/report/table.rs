@@ -47,12 +47,8 @@ fn rows(name: &str, group: &Group<'_>, yardstick: &str) -> Vec<Vec<String>> {
     let to = of_broker(group, yardstick);
     let mut rows = Vec::new();
     for (place, (broker, runs)) in group.iter().enumerate() {
-        let (ratio, low, high) = to.map_or((0.0, 0.0, 0.0), |to| ratio(runs, to));
-        let ratio = if *broker == yardstick || ratio == 0.0 {
-            "1".to_owned()
-        } else {
-            format!("{} [{}-{}]", digits(ratio), digits(low), digits(high))
-        };
+        let (ratio, low, high) = to.map_or((f64::NAN, f64::NAN, f64::NAN), |to| ratio(runs, to));
+        let ratio = if *broker == yardstick { "1".to_owned() } else { format!("{} [{}-{}]", digits(ratio), digits(low), digits(high)) };
         let latency = |place: usize| time(median(runs, |run| run.latency[place]));
         rows.push(vec![
             if place == 0 { format!("{name}{}", unit(runs[0])) } else { String::new() },
