@@ -97,7 +97,9 @@ impl Run {
         };
         let of_stage = |stage: &str| &outcome["latency_us"][stage];
         let (key, stage) = STAGES.into_iter().find(|(key, _)| of_stage(key)["count"].as_u64() > Some(0)).unwrap_or(STAGES[0]);
-        let at = |percentile: &str| of_stage(key)[percentile].as_f64().unwrap_or(f64::NAN);
+        // Where nobody listens there is nothing to time but the way there, which is not what the scenario is about.
+        let timed = unit != Unit::Ingress;
+        let at = |percentile: &str| of_stage(key)[percentile].as_f64().filter(|_| timed).unwrap_or(f64::NAN);
         Run {
             name: text(&line["name"]),
             title: text(&line["scenario"]["title"]),
@@ -112,7 +114,7 @@ impl Run {
             egress: known(out),
             stage,
             latency: [at("p50"), at("p99"), at("p999")],
-            histogram: of_stage(key)["hdr"].as_str().and_then(histogram),
+            histogram: of_stage(key)["hdr"].as_str().filter(|_| timed).and_then(histogram),
             cores: known("/broker/cores"),
             generator: known("/generator/busy"),
             others: known("/other_cores"),
