@@ -18,6 +18,7 @@ message and its ratio to ringmq's of the same round, with the spread. The broker
   --all              Every scenario
   --broker-cpu LIST  CPUs of the broker [default: the first]
   --load-cpus LIST   CPUs of the generator [default: the others]
+  --max-others CORES Leave out of the report (not of the raw results) runs during which others kept more cores busy [default: keep all]
   --out FILE         Where the raw results go, the page beside it [default: results/compare-DATE.jsonl]
   --help             This text
 
@@ -37,6 +38,7 @@ while (($#)); do
         --brokers) IFS=, read -ra brokers <<<"$(value "$@")"; shift 2 ;;
         --broker-cpu) broker_cpu=$(value "$@"); shift 2 ;;
         --load-cpus) load_cpus=$(value "$@"); shift 2 ;;
+        --max-others) report_flags=(--max-others "$(value "$@")"); shift 2 ;;
         --out) results=$(value "$@"); shift 2 ;;
         --help|-h) usage; exit ;;
         --) shift; extra=("$@"); break ;;

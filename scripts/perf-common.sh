@@ -12,6 +12,7 @@ broker_port=
 broker_cpu=
 load_cpus=
 began=0
+report_flags=()
 
 die() {
     echo "$(basename "$0"): $*" >&2
@@ -235,7 +236,7 @@ run_plan() {
 report() {
     local html=${results%.jsonl}.html
     echo
-    "$perf_tool" report --yardstick "$1" --html "$html" "$results"
+    "$perf_tool" report --yardstick "$1" --html "$html" "${report_flags[@]}" "$results"
     echo "raw results: $results"
     echo "page with plots: $html"
 }

@@ -20,6 +20,9 @@ pub struct Arguments {
     /// The broker that the others are compared with [default: the first one in the file]
     #[arg(long)]
     yardstick: Option<String>,
+    /// Leave out runs during which others kept more than so many cores busy
+    #[arg(long, value_name = "CORES")]
+    max_others: Option<f64>,
     /// Print the table as Markdown
     #[arg(long)]
     markdown: bool,
@@ -33,9 +36,14 @@ pub struct Arguments {
 
 /// Errors: the results cannot be read, the page cannot be written, or a connection costs more than it may.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let results = Results::read(&arguments.files)?;
+    let mut results = Results::read(&arguments.files)?;
     let first = results.runs.first().ok_or("no results")?;
     let yardstick = arguments.yardstick.clone().unwrap_or_else(|| first.broker.clone());
+    let all = results.runs.len();
+    results.runs.retain(|run| arguments.max_others.is_none_or(|most| run.others <= most));
+    if results.runs.len() < all {
+        println!("{} of {all} runs left out: others kept more cores busy than --max-others allows.", all - results.runs.len());
+    }
     table::print(&results, &yardstick, arguments.markdown);
     if let Some(path) = &arguments.html {
         fs::write(path, page::page(&results, &yardstick)).map_err(|error| format!("{}: {error}", path.display()))?;

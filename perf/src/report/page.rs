@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 
 use super::plot::{self, Bar, escape};
-use super::results::{Group, Results, Run, count, digits, finite_spread, marks, median, of_broker, ratio, time};
+use super::results::{Group, Results, Run, count, digits, finite_spread, marks, median, of_broker, ratio, time, with_spread};
 use super::table;
 
 const STYLE: &str = include_str!("page.css");
@@ -131,12 +131,11 @@ fn scenario(html: &mut String, name: &str, group: &Group<'_>, brokers: &[&str], 
 }
 
 fn row(html: &mut String, broker: &str, runs: &[&Run], yardstick: Option<&Vec<&Run>>) {
-    let (cpu, low, high) = yardstick.map_or((f64::NAN, f64::NAN, f64::NAN), |yardstick| ratio(runs, yardstick));
     let latency = |place: usize| time(median(runs, |run| run.latency[place]));
     let cells = [
         escape(broker),
         digits(median(runs, |run| run.cpu_us)),
-        format!("{} [{}-{}]", digits(cpu), digits(low), digits(high)),
+        yardstick.map_or_else(|| "-".to_owned(), |yardstick| with_spread(ratio(runs, yardstick))),
         count(median(runs, |run| run.ingress)),
         count(median(runs, |run| run.egress)),
         latency(0),

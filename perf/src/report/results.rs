@@ -223,6 +223,11 @@ pub fn ratio(runs: &[&Run], to: &[&Run]) -> (f64, f64, f64) {
     finite_spread(runs.iter().filter_map(|run| Some(run.cpu_us / of_round(run.round)?.cpu_us)))
 }
 
+/// A ratio with its spread, for people.
+pub fn with_spread((median, low, high): (f64, f64, f64)) -> String {
+    if median.is_finite() { format!("{} [{}-{}]", digits(median), digits(low), digits(high)) } else { "-".to_owned() }
+}
+
 /// What must not be overlooked: G the generator was the limit, L lost, unacknowledged or closed, O doubled or out of order, B behind: the
 /// broker was still delivering long after the load had ended.
 pub fn marks(runs: &[&Run]) -> String {

@@ -1,6 +1,6 @@
 //! Results as text: for a terminal, or as Markdown for a document.
 
-use super::results::{Group, Results, Run, count, digits, marks, median, noise, of_broker, ratio, time};
+use super::results::{Group, Results, Run, count, digits, marks, median, noise, of_broker, ratio, time, with_spread};
 
 const HEAD: [&str; 12] =
     ["scenario", "broker", "CPU us each", "ratio [lowest-highest]", "in/s", "out/s", "p50", "p99", "p99.9", "cores", "others", "peak MB"];
@@ -47,8 +47,8 @@ fn rows(name: &str, group: &Group<'_>, yardstick: &str) -> Vec<Vec<String>> {
     let to = of_broker(group, yardstick);
     let mut rows = Vec::new();
     for (place, (broker, runs)) in group.iter().enumerate() {
-        let (ratio, low, high) = to.map_or((f64::NAN, f64::NAN, f64::NAN), |to| ratio(runs, to));
-        let ratio = if *broker == yardstick { "1".to_owned() } else { format!("{} [{}-{}]", digits(ratio), digits(low), digits(high)) };
+        let ratio =
+            if *broker == yardstick { "1".to_owned() } else { to.map_or_else(|| "-".to_owned(), |to| with_spread(ratio(runs, to))) };
         let latency = |place: usize| time(median(runs, |run| run.latency[place]));
         rows.push(vec![
             if place == 0 { format!("{name}{}", unit(runs[0])) } else { String::new() },
@@ -109,22 +109,16 @@ pub fn asides(groups: &[(&str, Group<'_>)], yardstick: &str) -> Vec<String> {
     for (name, group) in groups {
         for (broker, runs) in group {
             let Some(without) = find(&runs[0].against).and_then(|group| of_broker(group, broker)) else { continue };
-            let (cpu, low, high) = ratio(runs, without);
             let same = runs[0].unit == without[0].unit;
-            let cpu = if same { format!("CPU {} [{}-{}], ", digits(cpu), digits(low), digits(high)) } else { String::new() };
+            let cpu = if same { format!("CPU {}, ", with_spread(ratio(runs, without))) } else { String::new() };
             let latency = |place: usize| median(runs, |run| run.latency[place]) / median(without, |run| run.latency[place]);
             let (p99, p999) = (latency(1), latency(2));
             let against = &runs[0].against;
             lines.push(format!("{broker}: {name} against {against}: {cpu}p99 {}, p99.9 {} times as much", digits(p99), digits(p999)));
         }
         if let (Some(runs), Some(bare)) = (of_broker(group, yardstick), of_broker(group, BARE)) {
-            let (cpu, low, high) = ratio(runs, bare);
-            lines.push(format!(
-                "{name}: {yardstick} takes {} [{}-{}] times the CPU of a bare forwarder",
-                digits(cpu),
-                digits(low),
-                digits(high)
-            ));
+            let cpu = with_spread(ratio(runs, bare));
+            lines.push(format!("{name}: {yardstick} takes {cpu} times the CPU of a bare forwarder"));
         }
     }
     lines.extend(memory(groups));
