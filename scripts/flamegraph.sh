@@ -8,8 +8,8 @@ Usage: scripts/flamegraph.sh [OPTIONS] SCENARIO|PID [-- FLAGS OF ringmq-perf loa
 
 Samples the stacks of a running process (PID), or of ringmq under a scenario, with perf, and draws them. For a scenario ringmq is built
 with frame pointers in a directory of its own; a process that was built without them shows broken stacks.
-Needs perf (Debian: apt install linux-perf) and the right to use it (root, or kernel.perf_event_paranoid <= 1).
-The picture is drawn by inferno (cargo install inferno) or flamegraph.pl; without either the folded stacks stay as text.
+Needs perf (Debian: apt install linux-perf) and the right to use it (root, or kernel.perf_event_paranoid <= 1). It samples by cpu-clock,
+which works where a virtual machine has no hardware counters.
 
   --seconds S        Seconds that are sampled [default: 5]
   --frequency HZ     Samples per second [default: 997]
@@ -38,13 +38,14 @@ done
 [[ -n $subject ]] || die "which scenario or process? (see --help)"
 command -v perf >/dev/null || die "perf is missing (Debian: apt install linux-perf)"
 
-# sample PID: cpu-clock works where a virtual machine has no hardware counters.
 sample() {
     perf record -q -e cpu-clock -F "$frequency" -g -p "$1" -o "$scratch/perf.data" -- sleep "$seconds" || die "perf record failed"
 }
 
 name=$subject
 if [[ $subject =~ ^[0-9]+$ ]]; then
+    [[ -d /proc/$subject ]] || die "there is no process $subject"
+    build
     sample "$subject"
 else
     check_scenarios "$subject"
@@ -56,7 +57,6 @@ else
     ringmq=$(target_dir)/frame-pointers/release/ringmq
     results=$scratch/results.jsonl
     start_broker ringmq
-    sampled=$seconds
     sampled=$seconds
     # Measured, and so under load, longer than sampled.
     seconds=$((sampled + 3)) extra+=(--announce)
@@ -74,26 +74,6 @@ fi
 
 out=${out:-$root/results/flamegraph-$name-$(date -u +%Y%m%dT%H%M%SZ).svg}
 mkdir -p "$(dirname "$out")"
-folded=${out%.svg}.folded
-# One line a stack: process;outermost;...;innermost count
-perf script -i "$scratch/perf.data" --no-inline -F comm,ip,sym 2>/dev/null | awk '
-    function flush() { if (stack != "") count[comm ";" stack]++; stack = "" }
-    /^$/ { flush(); next }
-    /^[^ \t]/ { flush(); comm = $1; next }
-    { $1 = ""; sub(/^ /, ""); sub(/\+0x[0-9a-f]+$/, ""); gsub(/;/, ":"); stack = stack == "" ? $0 : $0 ";" stack }
-    END { flush(); for (line in count) print line, count[line] }
-' | sort >"$folded"
-
 echo "samples by the function they were in:"
-awk '{ count = $NF; sub(/ [0-9]+$/, ""); n = split($0, frames, ";"); self[frames[n]] += count; all += count }
-    END { for (frame in self) printf "%6.2f %%  %s\n", 100 * self[frame] / all, frame }' "$folded" | sort -rn | head -"$top"
-
-if command -v inferno-flamegraph >/dev/null; then
-    inferno-flamegraph --title "$name" <"$folded" >"$out"
-    echo "flame graph: $out"
-elif command -v flamegraph.pl >/dev/null; then
-    flamegraph.pl --title "$name" "$folded" >"$out"
-    echo "flame graph: $out"
-else
-    echo "folded stacks: $folded (to draw them: cargo install inferno, then inferno-flamegraph <$folded >$out)"
-fi
+perf script -i "$scratch/perf.data" --no-inline 2>/dev/null | "$perf_tool" flames --title "$name" --top "$top" --out "$out" -
+echo "flame graph: $out (folded stacks beside it)"

@@ -38,17 +38,14 @@ results=${results:-$root/results/memory-$(date -u +%Y%m%dT%H%M%SZ).jsonl}
 mkdir -p "$(dirname "$results")"
 build
 choose_cpus
-number=0
 for ((round = 1; round <= rounds; round++)); do
     for count in $((connections / 5)) "$connections"; do
-        number=$((number + 1))
-        echo -n "[$number/$((2 * rounds))] " >&2
         start_broker "$broker"
-        extra=(--subscribers "$count" --name "connect-$count")
-        load connect "$broker" "$round"
+        extra=(--set "subscribers=$count" --name "idle-$count")
+        load idle-10k "$broker" "$round"
         stop_broker
     done
 done
 echo
-"$perf_tool" table --yardstick "$broker" "${limit[@]}" "$results"
+"$perf_tool" report --yardstick "$broker" "${limit[@]}" "$results"
 echo "raw results: $results"

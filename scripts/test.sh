@@ -12,13 +12,14 @@
 #   clients   foreign clients against the real broker, also one that is killed again and again (needs Python 3; Node.js for one of them)
 #   loom      every interleaving of the rings and of the park protocol
 #   benches   each bench once, so that none can rot
+#   instructions  no scenario of the core takes over 3 % more instructions than on record (needs valgrind)
 #   tests     cargo test: unit, protocol, simulation, tidy, documentation
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
 # Commands take the whole workspace or the core alone: what is in between would build the dependencies once more, with other features.
-STAGES=(format clippy core deny clients loom benches tests)
+STAGES=(format clippy core deny clients loom benches instructions tests)
 target=${CARGO_TARGET_DIR:-$PWD/target}
 mkdir -p "$target"
 log=$target/test-sh.log
@@ -88,6 +89,12 @@ stage_benches() {
     run timeout 600 cargo test --workspace --bench '*'
 }
 
+stage_instructions() {
+    command -v valgrind >/dev/null || { skip instructions 'install valgrind (Debian: apt install valgrind)'; return; }
+    run timeout 600 scripts/instructions.sh | tee "$log"
+    ! grep -q '^not judged' "$log" || skipped+=("instructions: $(grep '^not judged' "$log")")
+}
+
 stage_tests() {
     run cargo test --workspace --no-run
     run timeout 600 cargo test --workspace 2>&1 | tee "$log"
@@ -112,7 +119,7 @@ for stage in "${chosen[@]}"; do
     say "$stage"
     began=$SECONDS
     "stage_$stage"
-    summary+=("$(printf '%-8s %4d s' "$stage" $((SECONDS - began)))")
+    summary+=("$(printf '%-12s %4d s' "$stage" $((SECONDS - began)))")
 done
 
 say "all stages passed, in $SECONDS s"

@@ -72,5 +72,17 @@ pub fn machine() -> String {
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']));
     let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{cores} x {model}, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+    format!("{cores} x {model}")
+}
+
+/// The kernel's version.
+pub fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// CPUs that a process may use, as the kernel lists them.
+pub fn cpus_of(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.map_or_else(String::new, |list| list.trim().to_owned())
 }

@@ -44,15 +44,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Who gets a message, resolved once per topic name.
-type Routes = HashMap<String, Rc<[usize]>>;
+/// Who gets the messages to a topic name, resolved once: each of `subscribers`, and one of `members` in turn.
+struct Route {
+    subscribers: Vec<usize>,
+    members: Vec<usize>,
+}
 
 pub struct Forwarder {
     poll: OwnedFd,
     listener: TcpListener,
     peers: Vec<Peer>,
     filters: Vec<(String, usize)>,
-    routes: Routes,
+    routes: HashMap<String, Rc<Route>>,
+    /// Messages that a member of a group has got; there is one group.
+    shared: usize,
     /// Peers with output of this turn.
     dirty: Vec<usize>,
     injector: Injector,
@@ -68,7 +73,8 @@ impl Forwarder {
             listener,
             peers: Vec::new(),
             filters: Vec::new(),
-            routes: Routes::new(),
+            routes: HashMap::new(),
+            shared: 0,
             dirty: Vec::new(),
             injector: Injector::new(faults),
         })
@@ -157,23 +163,33 @@ impl Forwarder {
     }
 
     fn forward(&mut self, from: usize, topic: &str, payload: &[u8]) {
-        let subscribers = match self.routes.get(topic) {
-            Some(subscribers) => Rc::clone(subscribers),
+        let route = match self.routes.get(topic) {
+            Some(route) => Rc::clone(route),
             None => self.resolve(topic),
         };
         let message = PublishOut::new(topic, payload);
-        for &key in subscribers.iter() {
+        self.shared += usize::from(!route.members.is_empty());
+        let member = self.shared.checked_rem(route.members.len()).map(|place| &route.members[place]);
+        for &key in route.subscribers.iter().chain(member) {
             self.injector.deliver(&mut self.peers[key], from, &message);
             self.mark(key);
         }
     }
 
-    fn resolve(&mut self, topic: &str) -> Rc<[usize]> {
+    fn resolve(&mut self, topic: &str) -> Rc<Route> {
         let matches =
             |filter: &str| TopicName::new(topic).is_ok_and(|topic| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)));
-        let subscribers: Rc<[usize]> = self.filters.iter().filter(|(filter, _)| matches(filter)).map(|(_, key)| *key).collect();
-        self.routes.insert(topic.to_owned(), Rc::clone(&subscribers));
-        subscribers
+        let mut route = Route { subscribers: Vec::new(), members: Vec::new() };
+        for (filter, key) in &self.filters {
+            // $share/NAME/FILTER
+            match filter.strip_prefix("$share/").and_then(|rest| rest.split_once('/')) {
+                Some((_, shared)) => route.members.extend(matches(shared).then_some(*key)),
+                None => route.subscribers.extend(matches(filter).then_some(*key)),
+            }
+        }
+        let route = Rc::new(route);
+        self.routes.insert(topic.to_owned(), Rc::clone(&route));
+        route
     }
 
     fn mark(&mut self, key: usize) {

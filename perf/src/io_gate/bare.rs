@@ -12,6 +12,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use ringmq::broker::outbox::OutBatch;
 
 use super::forward::Forwarder;
+use super::outputs::Forward;
 
 const BUFFERS: u16 = 1_024;
 const BUFFER_BYTES: usize = 16 * 1_024;
@@ -51,7 +52,7 @@ pub fn serve(listener: &TcpListener) -> io::Result<()> {
     let mut completions = Vec::with_capacity(32_768);
     loop {
         let mut wait = 1;
-        while let Some((slot, batch)) = bare.forwarder.next_batch() {
+        while let Some((slot, batch)) = bare.forwarder.outputs().next_batch() {
             wait = 0;
             bare.send(slot, batch)?;
         }
@@ -125,7 +126,7 @@ impl Bare {
             }
             (SEND, _) => {
                 let batch = std::mem::take(&mut self.sending[slot as usize]);
-                self.forwarder.sent(slot, batch);
+                self.forwarder.outputs().sent(slot, batch);
             }
             _ => {}
         }

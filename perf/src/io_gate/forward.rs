@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use ringmq::broker::outbox::OutBatch;
+use super::outputs::{Forward, Outputs};
 
 pub const FRAME_BYTES: usize = 28;
 /// Bit of a topic that asks for a subscription.
@@ -29,35 +29,25 @@ pub fn number(frame: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-#[derive(Default)]
-struct Peer {
-    /// The beginning of a frame whose rest has not come.
-    partial: Vec<u8>,
-    out: OutBatch,
-    sending: bool,
-    dirty: bool,
-}
-
 /// State of all connections, by slot.
 #[derive(Default)]
 pub struct Forwarder {
-    peers: Vec<Peer>,
+    /// The beginning of a frame whose rest has not come.
+    partial: Vec<Vec<u8>>,
     topics: HashMap<u64, Vec<u32>>,
-    dirty: Vec<u32>,
-    spare: Vec<OutBatch>,
+    outputs: Outputs,
     frames: u64,
 }
 
-impl Forwarder {
-    pub fn open(&mut self, slot: u32) {
-        if slot as usize >= self.peers.len() {
-            self.peers.resize_with(slot as usize + 1, Peer::default);
-        }
-        self.peers[slot as usize] = Peer::default();
+impl Forward for Forwarder {
+    fn open(&mut self, slot: u32) {
+        self.partial.resize_with(self.partial.len().max(slot as usize + 1), Vec::new);
+        self.partial[slot as usize].clear();
+        self.outputs.open(slot);
     }
 
-    pub fn receive(&mut self, slot: u32, mut bytes: &[u8]) {
-        let partial = &mut self.peers[slot as usize].partial;
+    fn receive(&mut self, slot: u32, mut bytes: &[u8]) {
+        let partial = &mut self.partial[slot as usize];
         if !partial.is_empty() {
             let missing = (FRAME_BYTES - partial.len()).min(bytes.len());
             partial.extend_from_slice(&bytes[..missing]);
@@ -73,65 +63,31 @@ impl Forwarder {
             self.on_frame(slot, frame);
         }
         if !frames.remainder().is_empty() {
-            self.peers[slot as usize].partial = frames.remainder().to_vec();
+            self.partial[slot as usize] = frames.remainder().to_vec();
         }
     }
 
+    fn outputs(&mut self) -> &mut Outputs {
+        &mut self.outputs
+    }
+}
+
+impl Forwarder {
     fn on_frame(&mut self, slot: u32, bytes: &[u8]) {
         let topic = number(bytes, 4);
         if topic == COUNT {
             let answer = frame(COUNT, self.frames);
-            self.append(slot, &answer);
+            self.outputs.of(slot).own().extend_from_slice(&answer);
         } else if topic & SUBSCRIBE != 0 {
             self.topics.entry(topic & !SUBSCRIBE).or_default().push(slot);
             let answer = frame(topic, 0);
-            self.append(slot, &answer);
+            self.outputs.of(slot).own().extend_from_slice(&answer);
         } else {
             self.frames += 1;
             let Some(subscribers) = self.topics.get(&topic) else { return };
             for &subscriber in subscribers {
-                append(&mut self.peers, &mut self.dirty, subscriber, bytes);
+                self.outputs.of(subscriber).own().extend_from_slice(bytes);
             }
         }
-    }
-
-    fn append(&mut self, slot: u32, bytes: &[u8]) {
-        append(&mut self.peers, &mut self.dirty, slot, bytes);
-    }
-
-    /// The next batch to send, with its connection; connections whose last batch is still on its way stay behind.
-    pub fn next_batch(&mut self) -> Option<(u32, OutBatch)> {
-        while let Some(slot) = self.dirty.pop() {
-            let peer = &mut self.peers[slot as usize];
-            peer.dirty = false;
-            if peer.sending || peer.out.is_empty() {
-                continue;
-            }
-            peer.sending = true;
-            let spare = self.spare.pop().unwrap_or_default();
-            return Some((slot, std::mem::replace(&mut peer.out, spare)));
-        }
-        None
-    }
-
-    /// A batch was sent.
-    pub fn sent(&mut self, slot: u32, mut batch: OutBatch) {
-        batch.clear();
-        self.spare.push(batch);
-        let peer = &mut self.peers[slot as usize];
-        peer.sending = false;
-        if !peer.out.is_empty() && !peer.dirty {
-            peer.dirty = true;
-            self.dirty.push(slot);
-        }
-    }
-}
-
-fn append(peers: &mut [Peer], dirty: &mut Vec<u32>, slot: u32, bytes: &[u8]) {
-    let peer = &mut peers[slot as usize];
-    peer.out.own().extend_from_slice(bytes);
-    if !peer.dirty {
-        peer.dirty = true;
-        dirty.push(slot);
     }
 }

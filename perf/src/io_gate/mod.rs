@@ -7,9 +7,10 @@
 mod bare;
 mod forward;
 mod load;
+pub mod outputs;
 mod report;
 pub mod server;
-mod shard;
+pub mod shard;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -38,7 +38,7 @@ impl Report {
     }
 
     pub fn print(&self, connections: usize, rate: u64) {
-        println!("{}; sparse: {connections} connections, {rate} messages/s", measure::machine());
+        println!("{}, Linux {}; sparse: {connections} connections, {rate} messages/s", measure::machine(), measure::kernel());
         println!("Server CPU per message: median us, then the ratio to `{}` of the same round, median [lowest-highest]", self.servers[0]);
         print!("{:14}", "");
         self.scenarios.iter().for_each(|scenario| print!(" {scenario:>27}"));

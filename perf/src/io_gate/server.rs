@@ -7,6 +7,7 @@ use std::process::{self, Command, Stdio};
 use clap::ValueEnum;
 use ringmq::server::driver::Backend;
 
+use super::forward::Forwarder;
 use super::{bare, shard};
 use crate::measure;
 
@@ -53,8 +54,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     io::stdout().flush()?;
     match arguments.kind {
         Kind::Bare => bare::serve(&listener)?,
-        Kind::Uring | Kind::UringGlommio => shard::serve(listener, Backend::Uring)?,
-        Kind::Epoll => shard::serve(listener, Backend::Epoll)?,
+        Kind::Uring | Kind::UringGlommio => shard::serve(listener, Backend::Uring, Forwarder::default())?,
+        Kind::Epoll => shard::serve(listener, Backend::Epoll, Forwarder::default())?,
     }
     Ok(())
 }

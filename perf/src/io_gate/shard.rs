@@ -1,4 +1,4 @@
-//! The forwarder on one of our drivers, in the shape that a shard really has: bell, park protocol, inbound rings looked at in every turn,
+//! A forwarder on one of our drivers, in the shape that a shard really has: bell, park protocol, inbound rings looked at in every turn,
 //! bounded waits, connections that end.
 
 use std::io;
@@ -11,21 +11,20 @@ use ringmq::broker::outbox::OutBatch;
 use ringmq::ring::mesh;
 use ringmq::server::driver::{AnyDriver, Backend, Bell, Close, ConnId, Driver, EndCause, Events, Options, ReadMore, Wait};
 
-use super::forward::Forwarder;
+use super::outputs::Forward;
 
 /// The next deadline of the timer wheel, as far as this server has one.
 const TICK: Duration = Duration::from_millis(100);
 
-#[derive(Default)]
-struct Shard {
-    forwarder: Forwarder,
+struct Shard<F> {
+    forwarder: F,
     accepted: Vec<OwnedFd>,
     ended: Vec<ConnId>,
     free: Vec<ConnId>,
     slots: u32,
 }
 
-impl Events for Shard {
+impl<F: Forward> Events for Shard<F> {
     fn accepted(&mut self, _listener: u32, socket: OwnedFd, _peer: Option<SocketAddr>) {
         self.accepted.push(socket);
     }
@@ -44,7 +43,7 @@ impl Events for Shard {
     }
 
     fn sent(&mut self, conn: ConnId, batch: OutBatch, _result: io::Result<()>) {
-        self.forwarder.sent(conn.slot, batch);
+        self.forwarder.outputs().sent(conn.slot, batch);
     }
 
     fn detached(&mut self, _conn: ConnId, _socket: OwnedFd) {}
@@ -56,7 +55,7 @@ impl Events for Shard {
     fn rung(&mut self) {}
 }
 
-impl Shard {
+impl<F> Shard<F> {
     fn next_id(&mut self) -> ConnId {
         self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
@@ -65,15 +64,15 @@ impl Shard {
     }
 }
 
-/// Serves for ever.
-pub fn serve(listener: TcpListener, backend: Backend) -> io::Result<()> {
+/// Lets a forwarder serve for ever.
+pub fn serve(listener: TcpListener, backend: Backend, forwarder: impl Forward) -> io::Result<()> {
     let bell = Arc::new(Bell::new()?);
     let (mut driver, _) = AnyDriver::open(backend, &Options::default(), Arc::clone(&bell))?;
     driver.listen(0, listener.into())?;
     let mut ports = mesh::<[u64; 8]>(2, 1_024);
     let _peer = ports.pop();
     let mut inbound = ports.pop().ok_or_else(|| io::Error::other("a mesh of two"))?;
-    let mut shard = Shard::default();
+    let mut shard = Shard { forwarder, accepted: Vec::new(), ended: Vec::new(), free: Vec::new(), slots: 0 };
     // What a slot's connection is, for sends.
     let mut conns: Vec<ConnId> = Vec::new();
     loop {
@@ -82,9 +81,9 @@ pub fn serve(listener: TcpListener, backend: Backend) -> io::Result<()> {
                 std::hint::black_box(message);
             }
         }
-        while let Some((slot, batch)) = shard.forwarder.next_batch() {
+        while let Some((slot, batch)) = shard.forwarder.outputs().next_batch() {
             if let Some((batch, _)) = driver.send(conns[slot as usize], batch) {
-                shard.forwarder.sent(slot, batch);
+                shard.forwarder.outputs().sent(slot, batch);
             }
         }
         let sleeps = !driver.has_work() && bell.prepare_to_sleep(|| inbound.any_inbound());

@@ -11,6 +11,9 @@ use socket2::{Domain, Socket, Type};
 /// Connections that share a source address on loopback; beyond, the kernel's search for a free port costs more than the connection.
 const PER_SOURCE: usize = 4_000;
 
+/// Receive buffer of a slow subscriber's socket; the kernel makes at least twice as much of it.
+const SLOW_RECEIVE_BYTES: usize = 4_096;
+
 /// Written bytes that may stay in front of those that wait.
 const KEEP_WRITTEN_BYTES: usize = 256 * 1024;
 
@@ -47,14 +50,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts to connect; the `index` counts the connections of the process. Registers the socket under `key`.
-    pub fn open(poll: &OwnedFd, key: u64, address: SocketAddr, index: usize, role: Role, now: u64) -> io::Result<Client> {
+    /// Starts to connect; the `index` counts the connections of the process. Registers the socket under `key`. A `slow` one has room for little.
+    pub fn open(poll: &OwnedFd, key: u64, address: SocketAddr, index: usize, role: Role, slow: bool, now: u64) -> io::Result<Client> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
         if address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && index >= PER_SOURCE {
             let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + (index / PER_SOURCE) as u32);
             socket.bind(&SocketAddr::from((source, 0)).into())?;
         }
         socket.set_tcp_nodelay(true)?;
+        if slow {
+            socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES)?;
+        }
         // Leaves no TIME_WAIT behind for the next run.
         socket.set_linger(Some(Duration::ZERO))?;
         match socket.connect(&address.into()) {
@@ -79,13 +85,14 @@ impl Client {
         self.stream.take_error()?.map_or(Ok(()), Err)
     }
 
-    /// Reads what has come into `buffer`, behind what had been kept, and gives the length of both; `None` if there was nothing.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// Reads at most so many bytes into `buffer`, behind what had been kept, and gives the length of both; `None` if there was nothing.
+    pub fn receive(&mut self, buffer: &mut [u8], most: usize) -> io::Result<Option<usize>> {
         let kept = self.partial.len();
         if buffer.len() <= kept {
             return Err(io::Error::other("a packet is larger than the receive buffer"));
         }
-        let count = match self.stream.read(&mut buffer[kept..]) {
+        let end = buffer.len().min(kept.saturating_add(most));
+        let count = match self.stream.read(&mut buffer[kept..end]) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -94,6 +101,12 @@ impl Client {
         buffer[..kept].copy_from_slice(&self.partial);
         self.partial.clear();
         Ok(Some(kept + count))
+    }
+
+    /// Is not told any more that something has come; whoever wants to know must ask.
+    pub fn ignore_input(&mut self, poll: &OwnedFd, key: u64) -> io::Result<()> {
+        self.waits_for_room = false;
+        Ok(epoll::modify(poll, &self.stream, EventData::new_u64(key), EventFlags::empty())?)
     }
 
     /// Keeps the start of a packet for the next read.

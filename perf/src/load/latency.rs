@@ -1,6 +1,9 @@
 //! A latency histogram that takes runs of messages with the same time stamp at the price of one.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde::Serialize;
 
 /// Longest latency that is told from longer ones: a minute, in nanoseconds.
@@ -13,7 +16,7 @@ pub struct Latency {
 }
 
 /// Percentiles for people and for JSON, in microseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Percentiles {
     pub count: u64,
     pub mean: f64,
@@ -23,6 +26,9 @@ pub struct Percentiles {
     pub p999: f64,
     pub p9999: f64,
     pub max: f64,
+    /// All of it, in nanoseconds: an HDR histogram (V2, compressed) in base64, as every HDR tool reads it. Empty if there was nothing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hdr: String,
 }
 
 impl Latency {
@@ -71,6 +77,13 @@ impl Latency {
             p999: at(99.9),
             p9999: at(99.99),
             max: self.histogram.max() as f64 / 1_000.0,
+            hdr: self.hdr(),
         }
+    }
+
+    fn hdr(&self) -> String {
+        let mut bytes = Vec::new();
+        let written = !self.histogram.is_empty() && V2DeflateSerializer::new().serialize(&self.histogram, &mut bytes).is_ok();
+        if written { STANDARD.encode(bytes) } else { String::new() }
     }
 }

@@ -4,22 +4,25 @@
 //! every delivery is checked per subscriber and publisher, ingress and egress are counted apart, and the CPU time of both sides and of
 //! everybody else stands beside the rate, so that a run that measured the generator can be told from one that measured the broker.
 //!
-//! A thread owns whole cells of clients that talk to one another ([`plan`]); nothing is shared between threads but counters.
+//! A thread owns whole cells of clients that talk to one another ([`plan`]); nothing is shared between threads but counters. What a scenario is
+//! stands in a file ([`scenario`]).
 
 mod client;
 mod latency;
 mod outcome;
-mod packets;
+pub mod packets;
 mod plan;
 mod publisher;
 mod record;
+mod retained;
 mod run;
-mod scenario;
+pub mod scenario;
 mod schedule;
 mod self_test;
 mod sequence;
 mod set_up;
 mod shared;
+mod storm;
 mod subscriber;
 mod usage;
 mod window;
@@ -34,19 +37,27 @@ use std::time::{Duration, Instant};
 
 use ringmq::mqtt::{QoS, Version};
 
-use self::plan::{Plan, STAMP_BYTES, Settings};
+use self::outcome::Outcome;
+use self::plan::{Plan, Settings};
 use self::run::Observer;
-use self::scenario::{FilterKind, Scenario, Sizes};
+use self::scenario::{Scenario, Shape};
 use self::shared::{Phase, Totals};
 use crate::measure;
 
-/// A flag that comes later wins, so that what a file of flags says can be changed behind it.
+/// Where scenarios are looked for, seen from the project's root.
+pub const SCENARIOS: &str = "perf/scenarios";
+
 #[derive(clap::Args)]
-#[command(args_override_self = true)]
 pub struct Arguments {
-    /// What the load is like
-    #[arg(value_enum, required_unless_present = "self_test")]
-    scenario: Option<Scenario>,
+    /// The scenario: a name from the folder of scenarios, or a file that ends in .toml
+    #[arg(required_unless_present = "self_test")]
+    scenario: Option<String>,
+    /// The folder of scenarios
+    #[arg(long, default_value = SCENARIOS, value_name = "FOLDER")]
+    scenarios: PathBuf,
+    /// Change something of the scenario: any key of its file, such as payload=256 or publishers=10; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// The broker
     #[arg(long, default_value = "127.0.0.1:1883", value_name = "HOST:PORT")]
     address: String,
@@ -56,44 +67,18 @@ pub struct Arguments {
     /// What the broker is called in the results
     #[arg(long, default_value = "")]
     broker: String,
-    #[command(flatten)]
-    sizes: Sizes,
-    /// How the filters of the scenario `filters` look
-    #[arg(long, value_enum, default_value = "plus")]
-    filter_kind: FilterKind,
-    /// QoS of publishers and subscriptions
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
-    qos: u8,
-    /// Bytes of a payload, 16 or more: publisher, sequence number and time are in it
-    #[arg(long, default_value_t = 64)]
-    payload: usize,
-    /// Messages in flight per publisher; refilled in one write when half is free [default: 32, fanout 64, bignum 256]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32_767))]
-    window: Option<u32>,
-    /// Open loop: messages per second of all publishers together, sent when they are due whatever has arrived
-    #[arg(long, conflicts_with = "window")]
-    rate: Option<u64>,
+    /// The broker's version, for the record
+    #[arg(long, default_value = "")]
+    broker_version: String,
     /// Seconds that are measured
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Seconds of load before that
-    #[arg(long, default_value_t = 1.0)]
-    warm_up: f64,
-    /// MQTT 5.0 instead of 3.1.1
-    #[arg(long)]
-    v5: bool,
     /// Threads; each has whole topics with all their clients, so fan-in becomes one fan-in a thread
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Never sleep (sharper times in the open loop; takes the whole core)
     #[arg(long)]
     busy_poll: bool,
-    /// Connections that may be on their way through CONNECT and SUBSCRIBE at a time, per thread
-    #[arg(long, default_value_t = 256)]
-    burst: usize,
-    /// Keep-alive in seconds; the generator sends no PINGREQ, so it must outlast the run
-    #[arg(long, default_value_t = 600)]
-    keep_alive: u16,
     /// Seconds without any progress after which what is in flight counts as lost
     #[arg(long, default_value_t = 5.0)]
     patience: f64,
@@ -115,58 +100,101 @@ pub struct Arguments {
 }
 
 /// Descriptors that the generator needs for itself.
-const SPARE_DESCRIPTORS: u64 = 50;
+const SPARE_DESCRIPTORS: usize = 50;
 
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.self_test {
         return self_test::run();
     }
-    let scenario = arguments.scenario.ok_or("no scenario")?;
-    let limit = measure::raise_descriptor_limit()?.saturating_sub(SPARE_DESCRIPTORS) as usize;
-    let mut plan = Plan {
-        settings: settings(arguments, scenario)?,
-        cells: scenario.cells(&arguments.sizes, arguments.filter_kind, arguments.threads),
-    };
-    if plan.connections() > limit && scenario == Scenario::Connect {
-        eprintln!("capped at {limit} connections: a process may have no more descriptors here (ulimit -Hn)");
-        plan.cells.truncate(limit);
-    } else if plan.connections() > limit {
-        return Err(
-            format!("{} connections are needed, {limit} are possible here (ulimit -Hn): choose smaller sizes", plan.connections()).into()
-        );
-    }
-    let sizes = record::Sizes::of(&plan);
-    let settings = plan.settings.clone();
-    let name = arguments.name.clone().unwrap_or_else(|| scenario.name());
+    let scenario = arguments.scenario.as_deref().ok_or("no scenario")?;
+    let (file, scenario) = scenario::load(&arguments.scenarios, scenario, &arguments.set)?;
+    let settings = settings(arguments, &scenario)?;
+    let name = arguments.name.clone().unwrap_or(file);
     let progress = Progress::new(&name, arguments.announce);
     let show = |phase, totals: &Totals| progress.show(phase, totals);
     let observer = Observer { pid: arguments.pid, threads: arguments.threads, show: &show };
-    let outcome = run::run(&name, plan, &observer)?;
+    let result = measure(&name, &scenario, &settings, &observer);
     progress.clear();
+    let outcome = result?;
     println!("{outcome}");
     if let Some(path) = &arguments.json {
-        let run = record::Run { broker: &arguments.broker, round: arguments.round, scenario: &scenario.name() };
-        record::append(path, &record::line(&run, &settings, &sizes, &outcome)?)?;
+        let run = record::Run {
+            broker: &arguments.broker,
+            version: &arguments.broker_version,
+            cpus: &arguments.pid.map(measure::cpus_of).unwrap_or_default(),
+            round: arguments.round,
+            name: &name,
+            scenario: &scenario,
+        };
+        record::append(path, &record::line(&run, &settings, &outcome)?)?;
     }
     Ok(())
 }
 
-fn settings(arguments: &Arguments, scenario: Scenario) -> Result<Settings, Box<dyn Error>> {
-    if arguments.payload < STAMP_BYTES {
-        return Err(format!("--payload must be at least {STAMP_BYTES}").into());
+fn measure(name: &str, scenario: &Scenario, settings: &Settings, observer: &Observer<'_>) -> Result<Outcome, Box<dyn Error>> {
+    if scenario.shape == Shape::Retained {
+        return retained::run(name, scenario, settings, observer);
     }
+    let limit = (measure::raise_descriptor_limit()? as usize).saturating_sub(SPARE_DESCRIPTORS);
+    let cells = scenario.cells(observer.threads);
+    let mut plan = Plan { settings: settings.clone(), cells, crowd: scenario::crowd(scenario.crowd) };
+    if plan.connections() > limit && scenario.shape == Shape::Idle {
+        eprintln!("{name}: capped at {limit} connections: a process may have no more descriptors here (ulimit -Hn)");
+        plan.cells.truncate(limit);
+    } else if plan.connections() > limit {
+        let needed = plan.connections();
+        return Err(format!("{needed} connections are needed, {limit} are possible here (ulimit -Hn): choose smaller sizes").into());
+    }
+    Ok(run::run(name, plan, observer)?)
+}
+
+/// Prints the scenarios of a folder.
+#[derive(clap::Args)]
+pub struct ListArguments {
+    /// The folder of scenarios
+    #[arg(long, default_value = SCENARIOS, value_name = "FOLDER")]
+    scenarios: PathBuf,
+    /// Only the names
+    #[arg(long)]
+    names: bool,
+    /// Only those that the scripts run when they are told nothing
+    #[arg(long)]
+    headline: bool,
+    /// Only those that a bare forwarder can serve
+    #[arg(long)]
+    bare: bool,
+}
+
+pub fn list(arguments: &ListArguments) -> Result<(), Box<dyn Error>> {
+    for (name, scenario) in scenario::list(&arguments.scenarios)? {
+        if (arguments.headline && !scenario.headline) || (arguments.bare && !scenario.bare) {
+            continue;
+        }
+        if arguments.names {
+            println!("{name}");
+        } else {
+            println!("  {name:<20} {}{}", if scenario.headline { "* " } else { "  " }, scenario.title);
+        }
+    }
+    Ok(())
+}
+
+fn settings(arguments: &Arguments, scenario: &Scenario) -> Result<Settings, Box<dyn Error>> {
     let address: SocketAddr = arguments.address.to_socket_addrs()?.next().ok_or("the address leads nowhere")?;
     Ok(Settings {
         address,
-        version: if arguments.v5 { Version::V5 } else { Version::V311 },
-        qos: QoS::from_bits(arguments.qos).unwrap_or_default(),
-        payload_bytes: arguments.payload,
-        window: arguments.window.unwrap_or(scenario.window()),
-        rate: arguments.rate.or(scenario.rate().filter(|_| arguments.window.is_none())),
-        keep_alive: arguments.keep_alive,
-        burst: arguments.burst.max(1),
+        version: if scenario.version == 5 { Version::V5 } else { Version::V311 },
+        qos: QoS::from_bits(scenario.qos).unwrap_or_default(),
+        payload_bytes: scenario.payload,
+        window: scenario.window,
+        rate: (scenario.rate > 0).then_some(scenario.rate),
+        keep_alive: scenario.keep_alive,
+        burst: scenario.burst,
+        connects_per_s: (scenario.connects_per_s > 0).then_some(scenario.connects_per_s as f64),
+        topic_aliases: scenario.topic_aliases,
+        slow_bytes_per_s: scenario.slow_bytes_per_s,
         busy_poll: arguments.busy_poll,
-        warm_up: Duration::from_secs_f64(arguments.warm_up),
+        warm_up: scenario.warm_up(),
         time: Duration::from_secs_f64(arguments.seconds),
         patience: Duration::from_secs_f64(arguments.patience),
     })

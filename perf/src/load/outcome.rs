@@ -23,6 +23,8 @@ pub struct Outcome {
     pub generator: Generator,
     /// Cores that neither the broker nor the generator kept busy, but somebody did.
     pub other_cores: Option<f64>,
+    pub storm: Option<Storm>,
+    pub retained: Option<Retained>,
     pub checks: Checks,
     pub latency_us: Latencies,
 }
@@ -59,18 +61,51 @@ pub struct Generator {
     pub bound: bool,
 }
 
+/// A crowd that was cut off and came back, again and again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Storm {
+    /// Times that all of it was back.
+    pub waves: u64,
+    pub reconnects: u64,
+    pub reconnects_per_s: f64,
+    /// Attempts that failed and were made again.
+    pub refused: u64,
+    /// With whatever else the broker did meanwhile.
+    pub cpu_us_per_reconnect: Option<f64>,
+}
+
+/// Retained messages, and subscriptions that fetched some of them again and again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Retained {
+    pub stored: u64,
+    pub stores_per_s: f64,
+    pub cpu_us_per_store: Option<f64>,
+    pub rss_bytes_each: Option<f64>,
+    /// Messages that one subscription matches, and subscriptions that were made.
+    pub matching: u64,
+    pub fetches: u64,
+    /// CPU of the broker for one SUBSCRIBE with all its messages.
+    pub cpu_us_per_fetch: Option<f64>,
+}
+
 /// Over the whole run, warm-up included.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Checks {
     pub sent: u64,
     pub received: u64,
     pub lost: u64,
+    /// Deliveries that were still to come long after the load had ended.
+    pub late: u64,
     pub duplicated: u64,
     pub reordered: u64,
     pub unacknowledged: u64,
     pub foreign: u64,
     pub stalls: u64,
     pub closed: u64,
+    /// Of subscribers that hardly read: what they got, what they did not, and how many of them the broker cut off.
+    pub slow_received: u64,
+    pub slow_missed: u64,
+    pub slow_closed: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -81,6 +116,13 @@ pub struct Latencies {
     pub delivery: Percentiles,
     /// How late the open loop sent; nothing in a closed loop.
     pub send_lag: Percentiles,
+    /// From the moment in which a crowd is cut off until one of it is ready again, and until all are.
+    pub reconnect: Percentiles,
+    pub wave: Percentiles,
+    /// From SUBSCRIBE until the last retained message is there.
+    pub fetch: Percentiles,
+    /// PINGREQ to PINGRESP of a client that has nothing to do with it, meanwhile.
+    pub bystander: Percentiles,
 }
 
 /// 1234567 as `1.23M`.
@@ -111,8 +153,12 @@ impl Display for Time {
 
 impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{:12}", self.name)?;
-        if self.egress == 0 {
+        write!(f, "{:18}", self.name)?;
+        if let Some(retained) = &self.retained {
+            let (fetch, bystander) = (&self.latency_us.fetch, &self.latency_us.bystander);
+            write!(f, " {} of {} retained messages fetched in p50 {}", retained.matching, retained.stored, Time(fetch.p50))?;
+            write!(f, " max {}, others wait p99 {} max {}", Time(fetch.max), Time(bystander.p99), Time(bystander.max))?;
+        } else if self.checks.sent == 0 {
             self.set_up.fmt(f)?;
         } else {
             write!(f, " in {}/s out {}/s", Count(self.ingress_per_s), Count(self.egress_per_s))?;
@@ -120,6 +166,14 @@ impl Display for Outcome {
             if latency.count > 0 {
                 write!(f, ", p50 {} p99 {} p99.9 {}", Time(latency.p50), Time(latency.p99), Time(latency.p999))?;
             }
+        }
+        if let Some(storm) = &self.storm {
+            let wave = &self.latency_us.wave;
+            write!(f, "; {} waves of reconnects, {}/s, all back after p50 {}", storm.waves, Count(storm.reconnects_per_s), Time(wave.p50))?;
+            write!(f, " max {}, {} refused", Time(wave.max), storm.refused)?;
+        }
+        if self.checks.slow_received > 0 {
+            write!(f, "; slow subscribers got {} and missed {}", self.checks.slow_received, self.checks.slow_missed)?;
         }
         if let Some(broker) = &self.broker {
             write!(f, ", broker")?;
@@ -149,7 +203,7 @@ impl Display for SetUp {
         if let (Some(cpu), Some(rss)) = (self.cpu_us_per_connection, self.rss_bytes_per_connection) {
             write!(f, ", {cpu:.1} us and {rss:.0} B of the broker each")?;
         }
-        write!(f, "; then idle")
+        write!(f, " then idle")
     }
 }
 
@@ -157,6 +211,7 @@ impl Display for Checks {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let counts = [
             (self.lost, "lost"),
+            (self.late, "still to come long after the load"),
             (self.duplicated, "duplicated"),
             (self.reordered, "reordered"),
             (self.unacknowledged, "unacknowledged"),

@@ -25,6 +25,10 @@ pub struct SubscriberPlan {
     pub filters: Vec<String>,
     /// Whose messages it gets, as places in the cell.
     pub publishers: Range<usize>,
+    /// Gets only its share of them: the subscribers of the cell are members of one group.
+    pub shares: bool,
+    /// Hardly reads.
+    pub slow: bool,
 }
 
 /// One connection that publishes.
@@ -51,6 +55,12 @@ pub struct Settings {
     pub keep_alive: u16,
     /// Connections that may be on their way through CONNECT and SUBSCRIBE at a time, per thread.
     pub burst: usize,
+    /// New connections per second, of all threads together; as fast as they go if none.
+    pub connects_per_s: Option<f64>,
+    /// Publishers send aliases instead of topics.
+    pub topic_aliases: bool,
+    /// Bytes per second that a slow subscriber reads.
+    pub slow_bytes_per_s: usize,
     /// Never sleep: ask the kernel for events without waiting.
     pub busy_poll: bool,
     pub warm_up: Duration,
@@ -64,6 +74,8 @@ pub struct Settings {
 pub struct Plan {
     pub settings: Settings,
     pub cells: Vec<Cell>,
+    /// Connections that all reconnect at once, again and again.
+    pub crowd: Vec<Cell>,
 }
 
 impl Plan {
@@ -76,10 +88,10 @@ impl Plan {
     }
 
     pub fn connections(&self) -> usize {
-        self.publishers() + self.subscribers()
+        self.publishers() + self.subscribers() + self.crowd.len()
     }
 
     pub fn filters(&self) -> usize {
-        self.cells.iter().flat_map(|cell| &cell.subscribers).map(|subscriber| subscriber.filters.len()).sum()
+        self.cells.iter().chain(&self.crowd).flat_map(|cell| &cell.subscribers).map(|subscriber| subscriber.filters.len()).sum()
     }
 }

@@ -24,6 +24,8 @@ pub struct Publisher {
     pub queued: bool,
     /// Where neither a subscriber nor an acknowledgement tells how far the broker is, a PINGREQ follows each write: messages before each.
     pings: Option<VecDeque<u32>>,
+    /// Whether the broker knows the topic by its alias, which is always 1; `None` where topics are written out.
+    alias: Option<bool>,
     random: u64,
     payload: Vec<u8>,
 }
@@ -41,6 +43,7 @@ impl Publisher {
             window: Window::new(settings.window, plan.fan, asks || settings.qos != QoS::AtMostOnce),
             queued: false,
             pings: asks.then(VecDeque::new),
+            alias: (settings.topic_aliases && plan.topics.len() == 1).then_some(false),
             random: u64::from(id) * 2 + 1,
             payload: vec![b'.'; settings.payload_bytes],
         }
@@ -57,7 +60,15 @@ impl Publisher {
             Stamp { publisher: self.id, number: self.sent, time }.put(&mut self.payload);
             let topic = self.next_topic();
             let packet_id = if self.qos == QoS::AtMostOnce { 0 } else { (self.sent % u32::from(u16::MAX)) as u16 + 1 };
-            let message = PublishOut { qos: self.qos, packet_id, ..PublishOut::new(&self.topics[topic], &self.payload) };
+            let (topic, topic_alias) = match &mut self.alias {
+                None => (self.topics[topic].as_str(), 0),
+                Some(true) => ("", 1),
+                Some(known) => {
+                    *known = true;
+                    (self.topics[topic].as_str(), 1)
+                }
+            };
+            let message = PublishOut { qos: self.qos, packet_id, topic_alias, ..PublishOut::new(topic, &self.payload) };
             encode::publish(out, settings.version, &message);
             self.sent += 1;
         }

@@ -9,52 +9,41 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::outcome::Outcome;
-use super::plan::{Plan, Settings};
+use super::plan::Settings;
+use super::scenario::Scenario;
 use crate::measure;
 
 /// Which run it was.
 pub struct Run<'a> {
     pub broker: &'a str,
+    /// What the broker says of its version; empty if nobody asked.
+    pub version: &'a str,
+    /// CPUs that the broker may use, as the kernel lists them; empty if its process is not known.
+    pub cpus: &'a str,
     pub round: u32,
-    pub scenario: &'a str,
-}
-
-/// How many clients a plan had.
-pub struct Sizes {
-    publishers: usize,
-    subscribers: usize,
-    filters: usize,
-}
-
-impl Sizes {
-    pub fn of(plan: &Plan) -> Sizes {
-        Sizes { publishers: plan.publishers(), subscribers: plan.subscribers(), filters: plan.filters() }
-    }
+    pub name: &'a str,
+    pub scenario: &'a Scenario,
 }
 
 /// The line, without its end.
-pub fn line(run: &Run<'_>, settings: &Settings, sizes: &Sizes, outcome: &Outcome) -> serde_json::Result<String> {
+pub fn line(run: &Run<'_>, settings: &Settings, outcome: &Outcome) -> serde_json::Result<String> {
     serde_json::to_string(&json!({
         "broker": run.broker,
+        "broker_version": run.version,
+        "broker_cpus": run.cpus,
         "round": run.round,
+        "name": run.name,
         "scenario": run.scenario,
+        "settings": {
+            "threads": outcome.generator.threads,
+            "busy_poll": settings.busy_poll,
+            "seconds": settings.time.as_secs_f64(),
+            "patience_s": settings.patience.as_secs_f64(),
+        },
         "date": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         "machine": measure::machine(),
+        "kernel": measure::kernel(),
         "commit": commit(),
-        "settings": {
-            "version": settings.version as u8,
-            "qos": settings.qos as u8,
-            "payload_bytes": settings.payload_bytes,
-            "window": settings.rate.is_none().then_some(settings.window),
-            "rate_per_s": settings.rate,
-            "keep_alive_s": settings.keep_alive,
-            "burst": settings.burst,
-            "busy_poll": settings.busy_poll,
-            "warm_up_s": settings.warm_up.as_secs_f64(),
-            "publishers": sizes.publishers,
-            "subscribers": sizes.subscribers,
-            "filters": sizes.filters,
-        },
         "outcome": outcome,
     }))
 }

@@ -13,7 +13,7 @@ use ringmq::mqtt::{QoS, Version};
 use super::outcome::Outcome;
 use super::plan::{Plan, Settings};
 use super::run::{self, Observer};
-use super::scenario::{FilterKind, Scenario, Sizes};
+use super::scenario::{self, Scenario, Shape};
 use crate::forwarder::Forwarder;
 use crate::forwarder::faults::{Faults, Injected};
 
@@ -21,35 +21,40 @@ use crate::forwarder::faults::{Faults, Injected};
 struct Case {
     name: &'static str,
     scenario: Scenario,
-    sizes: Sizes,
-    qos: QoS,
-    rate: Option<u64>,
     faults: Faults,
 }
 
 const NO_FAULTS: Faults = Faults { drop: 0, double: 0, swap: 0 };
 
+const ALL_FAULTS: Faults = Faults { drop: 1_009, double: 499, swap: 251 };
+
 fn cases() -> Vec<Case> {
-    let sizes = |publishers, subscribers| Sizes { publishers: Some(publishers), subscribers: Some(subscribers), filters: Some(200) };
-    let case = |name, scenario, sizes, faults| Case { name, scenario, sizes, qos: QoS::AtMostOnce, rate: None, faults };
+    let case = |name, shape, publishers, subscribers, faults| {
+        let scenario =
+            Scenario { shape, publishers, subscribers, filters: 200, window: 64, burst: 16, warm_up: 0.05, ..Scenario::default() };
+        Case { name, scenario, faults }
+    };
+    let with = |case: Case, change: fn(&mut Scenario)| {
+        let mut case = case;
+        change(&mut case.scenario);
+        case
+    };
     vec![
-        case("pairs, nothing wrong", Scenario::Pairs, sizes(10, 1), NO_FAULTS),
-        case("fan-in, dropped", Scenario::Fanin, sizes(50, 2), Faults { drop: 997, ..NO_FAULTS }),
-        case("fan-in, doubled", Scenario::Fanin, sizes(50, 2), Faults { double: 997, ..NO_FAULTS }),
-        case("fan-in, swapped", Scenario::Fanin, sizes(50, 2), Faults { swap: 997, ..NO_FAULTS }),
-        case("fan-out, all faults", Scenario::Fanout, sizes(1, 40), Faults { drop: 1_009, double: 499, swap: 251 }),
-        case("big fan-out, all faults", Scenario::Bignum, sizes(4, 25), Faults { drop: 1_009, double: 499, swap: 251 }),
-        case("filters, all faults", Scenario::Filters, sizes(8, 4), Faults { drop: 1_009, double: 499, swap: 251 }),
-        case("sink", Scenario::Sink, sizes(20, 1), NO_FAULTS),
-        Case {
-            qos: QoS::AtLeastOnce,
-            ..case("pairs QoS 1, all faults", Scenario::Pairs, sizes(10, 1), Faults { drop: 1_009, double: 499, swap: 251 })
-        },
-        Case { qos: QoS::ExactlyOnce, ..case("pairs QoS 2, dropped", Scenario::Pairs, sizes(10, 1), Faults { drop: 503, ..NO_FAULTS }) },
-        Case {
-            rate: Some(20_000),
-            ..case("open loop, dropped and doubled", Scenario::Latency, sizes(10, 1), Faults { drop: 101, double: 103, swap: 0 })
-        },
+        case("pairs, nothing wrong", Shape::Pairs, 10, 1, NO_FAULTS),
+        case("fan-in, dropped", Shape::Fanin, 50, 2, Faults { drop: 997, ..NO_FAULTS }),
+        case("fan-in, doubled", Shape::Fanin, 50, 2, Faults { double: 997, ..NO_FAULTS }),
+        case("fan-in, swapped", Shape::Fanin, 50, 2, Faults { swap: 997, ..NO_FAULTS }),
+        case("fan-out, all faults", Shape::Fanout, 1, 40, ALL_FAULTS),
+        case("big fan-out, all faults", Shape::Fanout, 4, 25, ALL_FAULTS),
+        case("everybody to everybody, all faults", Shape::Mesh, 5, 20, ALL_FAULTS),
+        case("filters, all faults", Shape::Filters, 8, 4, ALL_FAULTS),
+        case("sink", Shape::Sink, 20, 1, NO_FAULTS),
+        case("shared, all faults", Shape::Shared, 20, 5, ALL_FAULTS),
+        with(case("pairs QoS 1, all faults", Shape::Pairs, 10, 1, ALL_FAULTS), |scenario| scenario.qos = 1),
+        with(case("pairs QoS 2, dropped", Shape::Pairs, 10, 1, Faults { drop: 503, ..NO_FAULTS }), |scenario| scenario.qos = 2),
+        with(case("open loop, dropped and doubled", Shape::Fanin, 10, 1, Faults { drop: 101, double: 103, swap: 0 }), |scenario| {
+            scenario.rate = 20_000;
+        }),
     ]
 }
 
@@ -73,23 +78,27 @@ fn measure(case: &Case, threads: usize) -> io::Result<(Outcome, Injected)> {
     let told = Arc::clone(&stop);
     let faults = case.faults;
     let forwarding = thread::spawn(move || Forwarder::new(listener, faults)?.serve(&told));
+    let scenario = &case.scenario;
     let settings = Settings {
         address,
         version: Version::V311,
-        qos: case.qos,
-        payload_bytes: 64,
-        window: 64,
-        rate: case.rate,
+        qos: QoS::from_bits(scenario.qos).unwrap_or_default(),
+        payload_bytes: scenario.payload,
+        window: scenario.window,
+        rate: (scenario.rate > 0).then_some(scenario.rate),
         keep_alive: 0,
-        burst: 16,
+        burst: scenario.burst,
+        connects_per_s: None,
+        topic_aliases: false,
+        slow_bytes_per_s: scenario.slow_bytes_per_s,
         busy_poll: false,
-        warm_up: Duration::from_millis(50),
+        warm_up: scenario.warm_up(),
         time: Duration::from_millis(200),
         patience: Duration::from_secs(1),
     };
-    let plan = Plan { settings, cells: case.scenario.cells(&case.sizes, FilterKind::Plus, threads) };
+    let plan = Plan { settings, cells: scenario.cells(threads), crowd: scenario::crowd(scenario.crowd) };
     let observer = Observer { pid: Some(std::process::id()), threads, show: &|_, _| {} };
-    let outcome = run::run(&case.scenario.name(), plan, &observer);
+    let outcome = run::run(case.name, plan, &observer);
     stop.store(true, Ordering::Relaxed);
     let injected = forwarding.join().map_err(|_| io::Error::other("the forwarder panicked"))?;
     Ok((outcome?, injected?))
@@ -97,9 +106,9 @@ fn measure(case: &Case, threads: usize) -> io::Result<(Outcome, Injected)> {
 
 fn check(case: &Case, outcome: &Outcome, injected: Injected) -> Result<(), String> {
     let checks = &outcome.checks;
-    let subscribers = match case.scenario {
-        Scenario::Sink => 0,
-        Scenario::Fanin | Scenario::Fanout | Scenario::Bignum => case.sizes.subscribers.unwrap_or(1) as u64,
+    let subscribers = match case.scenario.shape {
+        Shape::Sink => 0,
+        Shape::Fanin | Shape::Fanout | Shape::Mesh => case.scenario.subscribers as u64,
         _ => 1,
     };
     let pairs = [
@@ -139,8 +148,32 @@ mod tests {
     }
 
     #[test]
+    fn what_slow_subscribers_miss_is_not_lost_and_holds_nobody_up() {
+        let scenario = Scenario { shape: Shape::Fanout, publishers: 2, subscribers: 3, slow: 4, rate: 4_000, ..Scenario::default() };
+        let case =
+            Case { name: "slow subscribers", scenario: Scenario { slow_bytes_per_s: 500, warm_up: 0.05, ..scenario }, faults: NO_FAULTS };
+        let (outcome, _) = measure(&case, 1).unwrap();
+        let checks = &outcome.checks;
+        assert_eq!((checks.lost, checks.duplicated, checks.reordered, checks.closed), (0, 0, 0, 0));
+        assert_eq!(checks.received, checks.sent * 3);
+        // Two slow ones hear each publisher.
+        assert_eq!(checks.slow_received + checks.slow_missed, checks.sent * 2);
+        assert!(checks.slow_missed > checks.slow_received);
+    }
+
+    #[test]
+    fn a_crowd_comes_back_whole_while_others_talk() {
+        let scenario = Scenario { publishers: 5, rate: 1_000, crowd: 40, burst: 40, warm_up: 0.05, ..Scenario::default() };
+        let (outcome, _) = measure(&Case { name: "crowd", scenario, faults: NO_FAULTS }, 1).unwrap();
+        let storm = outcome.storm.unwrap();
+        assert_eq!((outcome.checks.lost, outcome.checks.closed, storm.refused), (0, 0, 0));
+        assert!(storm.waves > 0 && storm.reconnects > 0);
+        assert_eq!(outcome.latency_us.reconnect.count, storm.waves * 40);
+    }
+
+    #[test]
     fn two_threads_count_as_exactly_as_one() {
-        for case in cases().into_iter().filter(|case| matches!(case.scenario, Scenario::Fanin | Scenario::Bignum)) {
+        for case in cases().into_iter().filter(|case| matches!(case.scenario.shape, Shape::Fanin | Shape::Shared)) {
             let (outcome, injected) = measure(&case, 2).unwrap();
             check(&case, &outcome, injected).unwrap();
         }

@@ -51,6 +51,13 @@ impl Sequence {
         Arrival::Reordered
     }
 
+    /// Takes a number without caring for those before it, and gives what would have been the next.
+    pub fn pass_over(&mut self, number: u32) -> u32 {
+        let expected = self.next;
+        self.next = expected.max(number.saturating_add(1));
+        expected
+    }
+
     /// Messages that have not come, of a publisher that sent `sent`.
     pub fn lost(&self, sent: u32) -> u64 {
         let missing: u64 = self.missing.iter().map(|range| u64::from(range.end - range.start)).sum();

@@ -6,21 +6,36 @@ use ringmq::mqtt::{Connect, Packet, PacketType, Properties, QoS, SubscribeEntry,
 
 use super::client::{Client, Role, Stage};
 use super::packets;
-use super::worker::Worker;
+use super::schedule::Schedule;
+use super::worker::{LONGEST_SLEEP_NS, Worker};
 
 /// Filters in one SUBSCRIBE.
 const FILTERS_PER_SUBSCRIBE: usize = 500;
+/// Events taken from the kernel at a time.
+pub(super) const MAX_EVENTS: usize = 1024;
+/// Longest sleep where new connections have a timetable.
+const PACED_SLEEP_NS: u64 = 1_000_000;
 
 impl Worker {
     /// Opens all connections of the worker, subscribers first, and brings them to readiness. `number` counts those of other workers.
     pub fn set_up(&mut self, number: usize) -> io::Result<()> {
-        let all = self.subscribers.len() + self.publishers.len();
-        let mut events = Vec::with_capacity(self.settings.burst);
-        while (self.ready as usize) < all {
-            while self.clients.len() < all && self.clients.len() - (self.ready as usize) < self.settings.burst {
-                self.open(number)?;
+        let mut events = Vec::with_capacity(self.settings.burst.min(MAX_EVENTS));
+        // Every worker has its share of the new connections, as it has of all connections.
+        let share = self.connections() as f64 / self.shared.connections.max(1) as f64;
+        let mut schedule = self.settings.connects_per_s.map(|rate| Schedule::new(rate * share));
+        let start = self.now();
+        if let Some(schedule) = &mut schedule {
+            schedule.start(start);
+        }
+        while (self.ready as usize) < self.connections() {
+            while self.clients.len() < self.connections() && self.clients.len() - (self.ready as usize) < self.settings.burst {
+                let now = self.now();
+                let due = schedule.as_mut().map_or(Some(now), |schedule| schedule.take_due(now));
+                let Some(due) = due else { break };
+                let client = self.open(self.clients.len(), number, due)?;
+                self.clients.push(client);
             }
-            self.wait(&mut events)?;
+            self.wait(&mut events, schedule.as_ref().map_or(LONGEST_SLEEP_NS, |_| PACED_SLEEP_NS))?;
             for event in &events {
                 self.set_up_event(event.data.u64() as usize).map_err(|error| self.explain(error))?;
             }
@@ -29,28 +44,32 @@ impl Worker {
         Ok(())
     }
 
+    /// Connections of this worker.
+    pub(super) fn connections(&self) -> usize {
+        self.subscribers.len() + self.publishers.len()
+    }
+
     fn explain(&self, error: io::Error) -> io::Error {
         let reason =
             if error.kind() == io::ErrorKind::UnexpectedEof { "the broker closed the connection".to_owned() } else { error.to_string() };
         io::Error::new(error.kind(), format!("{reason} (while connecting to {}, {} connections ready)", self.settings.address, self.ready))
     }
 
-    fn open(&mut self, number: usize) -> io::Result<()> {
-        let key = self.clients.len();
+    /// Starts to connect; what it takes counts from `since`.
+    pub(super) fn open(&self, key: usize, number: usize, since: u64) -> io::Result<Client> {
         let subscribers = self.subscribers.len();
         let role = if key < subscribers { Role::Subscriber(key) } else { Role::Publisher(key - subscribers) };
-        let client = Client::open(&self.poll, key as u64, self.settings.address, number + key, role, self.now())?;
-        self.clients.push(client);
-        Ok(())
+        let slow = self.subscribers.get(key).is_some_and(|subscriber| subscriber.slow);
+        Client::open(&self.poll, key as u64, self.settings.address, number + key, role, slow, since)
     }
 
-    fn set_up_event(&mut self, key: usize) -> io::Result<()> {
+    pub(super) fn set_up_event(&mut self, key: usize) -> io::Result<()> {
         match self.clients[key].stage {
             Stage::Connecting => self.connected(key),
             Stage::Closed => Ok(()),
             Stage::Ready | Stage::AwaitsConnack | Stage::AwaitsSuback => {
                 self.clients[key].flush(&self.poll, key as u64)?;
-                self.read(key)
+                self.read(key, usize::MAX)
             }
         }
     }
@@ -84,7 +103,11 @@ impl Worker {
             will: None,
             user_name: None,
             password: None,
-            properties: Properties { receive_maximum: self.settings.version.is_v5().then_some(u16::MAX), ..Properties::default() },
+            properties: Properties {
+                receive_maximum: self.settings.version.is_v5().then_some(u16::MAX),
+                topic_alias_maximum: self.settings.topic_aliases.then_some(u16::MAX),
+                ..Properties::default()
+            },
         };
         let mut bytes = Vec::new();
         encode::connect(&mut bytes, &connect);
@@ -102,7 +125,7 @@ impl Worker {
             }
             at += length;
             match decode(self.settings.version, packet.first, packet.body).map_err(io::Error::other)? {
-                Packet::Connack(connack) if connack.code == 0 => self.accepted(key, connack.properties.receive_maximum),
+                Packet::Connack(connack) if connack.code == 0 => self.accepted(key, &connack.properties)?,
                 Packet::Connack(connack) => return Err(io::Error::other(format!("CONNECT was refused with code {}", connack.code))),
                 Packet::Suback(suback) if suback.codes.iter().all(|&code| code < 0x80) => self.subscribed(key),
                 Packet::Suback(_) => return Err(io::Error::other("SUBSCRIBE was refused")),
@@ -112,17 +135,21 @@ impl Worker {
         Ok(at)
     }
 
-    fn accepted(&mut self, key: usize, receive_maximum: Option<u16>) {
+    fn accepted(&mut self, key: usize, properties: &Properties<'_>) -> io::Result<()> {
         let role = self.clients[key].role;
         let took = self.enter(key, if matches!(role, Role::Subscriber(_)) { Stage::AwaitsSuback } else { Stage::Ready });
         self.stages.connack.record(took);
         match role {
             Role::Subscriber(place) => self.subscribe(place),
+            Role::Publisher(_) if self.settings.topic_aliases && properties.topic_alias_maximum.unwrap_or(0) == 0 => {
+                return Err(io::Error::other("the broker takes no topic aliases"));
+            }
             Role::Publisher(place) if self.settings.qos != QoS::AtMostOnce => {
-                self.publishers[place].limit_window(u32::from(receive_maximum.unwrap_or(u16::MAX)));
+                self.publishers[place].limit_window(u32::from(properties.receive_maximum.unwrap_or(u16::MAX)));
             }
             Role::Publisher(_) => {}
         }
+        Ok(())
     }
 
     fn subscribed(&mut self, key: usize) {
@@ -132,6 +159,9 @@ impl Worker {
         self.stages.suback.record(took);
         if left {
             self.subscribe(place);
+        } else if self.subscribers[place].slow {
+            // Fails only if the connection has ended, which the next read finds out.
+            let _ = self.clients[key].ignore_input(&self.poll, key as u64);
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Progress {
     pub acknowledged: AtomicU64,
     /// Deliveries and acknowledgements that are still to come.
     pub outstanding: AtomicU64,
+    /// Connections that had been cut and are back.
+    pub reconnects: AtomicU64,
 }
 
 /// A sum over the workers at one time.
@@ -42,16 +44,19 @@ pub struct Totals {
     pub received: u64,
     pub acknowledged: u64,
     pub outstanding: u64,
+    pub reconnects: u64,
 }
 
 pub struct Shared {
     phase: AtomicU8,
+    /// Connections of all workers.
+    pub connections: usize,
     pub workers: Vec<Progress>,
 }
 
 impl Shared {
-    pub fn new(workers: usize) -> Shared {
-        Shared { phase: AtomicU8::new(Phase::SetUp as u8), workers: (0..workers).map(|_| Progress::default()).collect() }
+    pub fn new(workers: usize, connections: usize) -> Shared {
+        Shared { phase: AtomicU8::new(Phase::SetUp as u8), connections, workers: (0..workers).map(|_| Progress::default()).collect() }
     }
 
     pub fn phase(&self) -> Phase {
@@ -76,6 +81,7 @@ impl Shared {
             received: sum(|worker| &worker.received),
             acknowledged: sum(|worker| &worker.acknowledged),
             outstanding: sum(|worker| &worker.outstanding),
+            reconnects: sum(|worker| &worker.reconnects),
         }
     }
 }
@@ -94,6 +100,15 @@ pub struct Tally {
     pub stalls: u64,
     /// Connections that ended before the run did.
     pub closed: u64,
+    /// The same of slow subscribers, which a broker may well lose patience with.
+    pub slow_closed: u64,
+    /// Deliveries to slow subscribers.
+    pub slow_received: u64,
+    pub reconnects: u64,
+    /// Times that the whole crowd was cut off and came back.
+    pub waves: u64,
+    /// Attempts to come back that failed.
+    pub refused: u64,
     /// Deliveries that must come of what was sent.
     pub expected: u64,
     /// Acknowledgements that must come of what was sent.
@@ -114,6 +129,11 @@ impl Tally {
         self.foreign += other.foreign;
         self.stalls += other.stalls;
         self.closed += other.closed;
+        self.slow_closed += other.slow_closed;
+        self.slow_received += other.slow_received;
+        self.reconnects += other.reconnects;
+        self.waves += other.waves;
+        self.refused += other.refused;
         self.expected += other.expected;
         self.expected_acknowledged += other.expected_acknowledged;
     }

@@ -14,12 +14,17 @@ pub struct Subscriber {
     first_publisher: u32,
     /// One for each publisher that it hears.
     sequences: Vec<Sequence>,
+    /// Where it is a member of a group, the group's place on the thread. What the group has not got is then the group's to know.
+    group: Option<usize>,
+    /// Hardly reads: what it misses is not lost, and nobody waits for it.
+    pub slow: bool,
 }
 
 /// The parts of a worker that a delivery touches.
 pub struct Delivery<'a> {
     pub settings: &'a Settings,
     pub publishers: &'a mut [Publisher],
+    pub groups: &'a mut [Group],
     /// Publishers whose windows have room for a write.
     pub with_room: &'a mut Vec<u32>,
     pub tally: &'a mut Tally,
@@ -29,9 +34,27 @@ pub struct Delivery<'a> {
     pub now: u64,
 }
 
+/// What the members of a shared subscription have got together: publishers from a place on, and a sequence for each.
+pub struct Group {
+    pub first_publisher: u32,
+    pub sequences: Vec<Sequence>,
+}
+
+impl Group {
+    /// Messages that no member has got.
+    pub fn lost(&self, publishers: &[Publisher]) -> u64 {
+        missing(&self.sequences, self.first_publisher, publishers)
+    }
+}
+
+fn missing(sequences: &[Sequence], first_publisher: u32, publishers: &[Publisher]) -> u64 {
+    let heard = publishers.iter().skip(first_publisher as usize);
+    sequences.iter().zip(heard).map(|(sequence, publisher)| sequence.lost(publisher.sent)).sum()
+}
+
 impl Subscriber {
-    pub fn new(first_publisher: u32, publishers: usize) -> Subscriber {
-        Subscriber { first_publisher, sequences: vec![Sequence::default(); publishers] }
+    pub fn new(first_publisher: u32, publishers: usize, group: Option<usize>, slow: bool) -> Subscriber {
+        Subscriber { first_publisher, sequences: vec![Sequence::default(); publishers], group, slow }
     }
 
     /// Takes the packets at the start of `bytes`, appends what must be answered, and gives the bytes used.
@@ -72,11 +95,21 @@ impl Subscriber {
             delivery.tally.foreign += 1;
             return;
         };
-        match sequence.arrived(stamp.number) {
+        let arrival = match self.group {
+            None => sequence.arrived(stamp.number),
+            Some(group) => shared_arrival(sequence, &mut delivery.groups[group].sequences[heard], stamp.number),
+        };
+        match arrival {
+            _ if self.slow => return slow_arrival(&arrival, delivery.tally),
             Arrival::InOrder => publisher.window.delivered(stamp.number),
             // What was passed over no longer holds the window up, be it lost or only late.
             Arrival::After(gap) => gap.chain([stamp.number]).for_each(|number| publisher.window.delivered(number)),
-            Arrival::Reordered => delivery.tally.reordered += 1,
+            Arrival::Reordered => {
+                delivery.tally.reordered += 1;
+                if self.group.is_some() {
+                    publisher.window.delivered(stamp.number);
+                }
+            }
             Arrival::Duplicate => {
                 delivery.tally.duplicated += 1;
                 return;
@@ -94,8 +127,27 @@ impl Subscriber {
 
     /// Messages that never came, of publishers that have all stopped.
     pub fn lost(&self, publishers: &[Publisher]) -> u64 {
-        let heard = publishers.iter().skip(self.first_publisher as usize);
-        self.sequences.iter().zip(heard).map(|(sequence, publisher)| sequence.lost(publisher.sent)).sum()
+        if self.group.is_some() { 0 } else { missing(&self.sequences, self.first_publisher, publishers) }
+    }
+}
+
+/// Each message goes to one member: order is each member's own affair, loss and duplicates are the group's. In order here is whatever the
+/// member can not have seen before; it frees its own place in the window and no other.
+fn shared_arrival(member: &mut Sequence, group: &mut Sequence, number: u32) -> Arrival {
+    let late = number < member.pass_over(number);
+    match group.arrived(number) {
+        Arrival::Duplicate => Arrival::Duplicate,
+        _ if late => Arrival::Reordered,
+        _ => Arrival::InOrder,
+    }
+}
+
+#[cold]
+fn slow_arrival(arrival: &Arrival, tally: &mut Tally) {
+    match arrival {
+        Arrival::InOrder | Arrival::After(_) => tally.slow_received += 1,
+        Arrival::Reordered => tally.reordered += 1,
+        Arrival::Duplicate => tally.duplicated += 1,
     }
 }
 

@@ -15,8 +15,9 @@ use super::latency::Latency;
 use super::plan::{Cell, Settings};
 use super::publisher::Publisher;
 use super::schedule::Schedule;
+use super::sequence::Sequence;
 use super::shared::{Phase, Shared, Tally};
-use super::subscriber::{Delivery, Subscriber};
+use super::subscriber::{Delivery, Group, Subscriber};
 
 /// Bytes of the receive buffer that all connections of a thread share.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -27,7 +28,10 @@ const EVENTS_PER_CHECK: usize = 32;
 /// Unwritten bytes of a connection beyond which the open loop falls behind rather than gathering more.
 const MAX_BACKLOG_BYTES: usize = 1 << 20;
 /// Longest sleep, so that the next phase is noticed.
-const LONGEST_SLEEP_NS: u64 = 20_000_000;
+pub(super) const LONGEST_SLEEP_NS: u64 = 20_000_000;
+/// How often slow subscribers read, in nanoseconds, and in a second.
+const SLOW_INTERVAL_NS: u64 = 100_000_000;
+const SLOW_READS_PER_S: usize = 10;
 
 /// Latencies by stage.
 pub struct Stages {
@@ -37,11 +41,23 @@ pub struct Stages {
     pub delivery: Latency,
     /// How late the open loop sent what was due.
     pub lag: Latency,
+    /// From the moment in which the whole crowd was cut off until a connection was ready again.
+    pub reconnect: Latency,
+    /// Until all were.
+    pub wave: Latency,
 }
 
 impl Stages {
     pub fn new() -> Stages {
-        Stages { connect: Latency::new(), connack: Latency::new(), suback: Latency::new(), delivery: Latency::new(), lag: Latency::new() }
+        Stages {
+            connect: Latency::new(),
+            connack: Latency::new(),
+            suback: Latency::new(),
+            delivery: Latency::new(),
+            lag: Latency::new(),
+            reconnect: Latency::new(),
+            wave: Latency::new(),
+        }
     }
 
     pub fn add(&mut self, other: &Stages) {
@@ -50,6 +66,8 @@ impl Stages {
         self.suback.add(&other.suback);
         self.delivery.add(&other.delivery);
         self.lag.add(&other.lag);
+        self.reconnect.add(&other.reconnect);
+        self.wave.add(&other.wave);
     }
 }
 
@@ -57,12 +75,16 @@ impl Stages {
 pub struct Findings {
     pub tally: Tally,
     pub lost: u64,
+    /// Of those, what was still being delivered when nobody waited any more.
+    pub late: u64,
+    /// Deliveries that slow subscribers did not get.
+    pub slow_missed: u64,
     pub stages: Stages,
 }
 
 pub struct Worker {
     pub(super) settings: Arc<Settings>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Its place among the workers.
     pub(super) index: usize,
     pub(super) poll: OwnedFd,
@@ -70,6 +92,10 @@ pub struct Worker {
     pub(super) clients: Vec<Client>,
     pub(super) publishers: Vec<Publisher>,
     pub(super) subscribers: Vec<Subscriber>,
+    groups: Vec<Group>,
+    /// Connections of slow subscribers, and when they read next.
+    pub(super) slow: Vec<usize>,
+    slow_reads_at: u64,
     /// Filters of each subscriber that are still to be subscribed to, last first.
     pub(super) filters: Vec<Vec<String>>,
     pub(super) ready: u64,
@@ -104,6 +130,9 @@ impl Worker {
             clients: Vec::new(),
             publishers: Vec::new(),
             subscribers: Vec::new(),
+            groups: Vec::new(),
+            slow: Vec::new(),
+            slow_reads_at: 0,
             filters: Vec::new(),
             ready: 0,
             stages: Stages::new(),
@@ -118,16 +147,29 @@ impl Worker {
         let subscribers: usize = cells.iter().map(|cell| cell.subscribers.len()).sum();
         for cell in cells {
             let first = worker.publishers.len();
-            for plan in cell.subscribers {
-                worker.subscribers.push(Subscriber::new((first + plan.publishers.start) as u32, plan.publishers.len()));
-                worker.filters.push(plan.filters.into_iter().rev().collect());
-            }
-            for plan in &cell.publishers {
-                let id = worker.publishers.len();
-                worker.publishers.push(Publisher::new(id as u32, subscribers + id, plan, &worker.settings));
-            }
+            worker.take(cell, subscribers, first);
         }
         Ok(worker)
+    }
+
+    /// Takes a cell over; the connections of its publishers come after those of all subscribers.
+    fn take(&mut self, cell: Cell, subscribers: usize, first: usize) {
+        let group = self.groups.len();
+        if cell.subscribers.iter().any(|plan| plan.shares) {
+            let sequences = vec![Sequence::default(); cell.publishers.len()];
+            self.groups.push(Group { first_publisher: first as u32, sequences });
+        }
+        for plan in cell.subscribers {
+            let place = self.subscribers.len();
+            let first = (first + plan.publishers.start) as u32;
+            self.subscribers.push(Subscriber::new(first, plan.publishers.len(), plan.shares.then_some(group), plan.slow));
+            self.filters.push(plan.filters.into_iter().rev().collect());
+            self.slow.extend(plan.slow.then_some(place));
+        }
+        for plan in &cell.publishers {
+            let id = self.publishers.len();
+            self.publishers.push(Publisher::new(id as u32, subscribers + id, plan, &self.settings));
+        }
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -142,7 +184,7 @@ impl Worker {
             if self.phase == Phase::Done {
                 break;
             }
-            self.wait(&mut events)?;
+            self.wait(&mut events, LONGEST_SLEEP_NS)?;
             for (index, event) in events.iter().enumerate() {
                 self.event(event.data.u64() as usize, event.flags)?;
                 self.refill();
@@ -152,11 +194,20 @@ impl Worker {
                 }
             }
             self.publish_due();
+            self.read_slowly();
             self.notice_stall();
             self.report();
         }
-        let lost = self.subscribers.iter().map(|subscriber| subscriber.lost(&self.publishers)).sum();
-        Ok(Findings { tally: self.tally, lost, stages: self.stages })
+        Ok(self.findings())
+    }
+
+    pub(super) fn findings(self) -> Findings {
+        let lost = |slow| {
+            let some = self.subscribers.iter().filter(|subscriber| subscriber.slow == slow);
+            some.map(|subscriber| subscriber.lost(&self.publishers)).sum::<u64>()
+        };
+        let by_groups: u64 = self.groups.iter().map(|group| group.lost(&self.publishers)).sum();
+        Findings { lost: lost(false) + by_groups, late: 0, slow_missed: lost(true), tally: self.tally, stages: self.stages }
     }
 
     fn enter_phase(&mut self) {
@@ -179,13 +230,13 @@ impl Worker {
         self.refill();
     }
 
-    /// Waits for events, at most until something is due.
-    pub(super) fn wait(&self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+    /// Waits for events, at most until something is due, and at most so many nanoseconds.
+    pub(super) fn wait(&self, events: &mut Vec<epoll::Event>, most: u64) -> io::Result<()> {
         events.clear();
         let sleep = match &self.schedule {
             _ if self.settings.busy_poll => 0,
-            Some(schedule) if self.phase.publishes() => schedule.next_due().saturating_sub(self.now()).min(LONGEST_SLEEP_NS),
-            _ => LONGEST_SLEEP_NS,
+            Some(schedule) if self.phase.publishes() => schedule.next_due().saturating_sub(self.now()).min(most),
+            _ => most,
         };
         let timeout = Timespec { tv_sec: 0, tv_nsec: sleep as _ };
         match epoll::wait(&self.poll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
@@ -198,12 +249,34 @@ impl Worker {
         if self.clients[key].stage == Stage::Closed {
             return Ok(());
         }
-        let result = self.flush_and_read(key, flags);
-        if result.is_err() {
-            self.clients[key].close(&self.poll);
-            self.tally.closed += 1;
+        if self.flush_and_read(key, flags).is_err() {
+            self.lose(key);
         }
         Ok(())
+    }
+
+    /// A connection has ended before the run did.
+    fn lose(&mut self, key: usize) {
+        self.clients[key].close(&self.poll);
+        match self.clients[key].role {
+            Role::Subscriber(place) if self.subscribers[place].slow => self.tally.slow_closed += 1,
+            _ => self.tally.closed += 1,
+        }
+    }
+
+    /// Slow subscribers read a little, each a tenth of what it reads in a second.
+    fn read_slowly(&mut self) {
+        if self.slow.is_empty() || self.now() < self.slow_reads_at {
+            return;
+        }
+        self.slow_reads_at = self.now() + SLOW_INTERVAL_NS;
+        let most = self.settings.slow_bytes_per_s.div_ceil(SLOW_READS_PER_S);
+        for place in 0..self.slow.len() {
+            let key = self.slow[place];
+            if self.clients[key].stage != Stage::Closed && self.read(key, most).is_err() {
+                self.lose(key);
+            }
+        }
     }
 
     fn flush_and_read(&mut self, key: usize, flags: epoll::EventFlags) -> io::Result<()> {
@@ -211,14 +284,14 @@ impl Worker {
             self.clients[key].flush(&self.poll, key as u64)?;
         }
         if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
-            self.read(key)?;
+            self.read(key, usize::MAX)?;
         }
         Ok(())
     }
 
-    /// One read, and all that was read.
-    pub(super) fn read(&mut self, key: usize) -> io::Result<()> {
-        let Some(filled) = self.clients[key].receive(&mut self.buffer)? else { return Ok(()) };
+    /// One read of at most so many bytes, and all that was read.
+    pub(super) fn read(&mut self, key: usize, most: usize) -> io::Result<()> {
+        let Some(filled) = self.clients[key].receive(&mut self.buffer, most)? else { return Ok(()) };
         let buffer = std::mem::take(&mut self.buffer);
         let used = if self.clients[key].stage == Stage::Ready {
             Ok(self.packets(key, &buffer[..filled]))
@@ -245,6 +318,7 @@ impl Worker {
                 let mut delivery = Delivery {
                     settings: &self.settings,
                     publishers: &mut self.publishers,
+                    groups: &mut self.groups,
                     with_room: &mut self.with_room,
                     tally: &mut self.tally,
                     latency: (self.phase == Phase::Measure).then_some(&mut self.stages.delivery),
@@ -295,8 +369,7 @@ impl Worker {
     /// Sends what was encoded; a connection that fails is closed when its event comes.
     fn send_answers(&mut self, key: usize) {
         if self.clients[key].send(&self.poll, key as u64, &self.answers).is_err() {
-            self.clients[key].close(&self.poll);
-            self.tally.closed += 1;
+            self.lose(key);
         }
         self.answers.clear();
     }
@@ -351,6 +424,8 @@ impl Worker {
         progress.sent.store(self.tally.sent, Ordering::Relaxed);
         progress.received.store(self.tally.received, Ordering::Relaxed);
         progress.acknowledged.store(self.tally.acknowledged, Ordering::Relaxed);
-        progress.outstanding.store(self.tally.outstanding(), Ordering::Relaxed);
+        // The run is not over before the last wave of a storm is.
+        progress.outstanding.store(self.tally.outstanding() + self.away(), Ordering::Relaxed);
+        progress.reconnects.store(self.tally.reconnects, Ordering::Relaxed);
     }
 }
