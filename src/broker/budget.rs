@@ -1,8 +1,9 @@
 //! The memory that a shard may use, and what it gives up, in this order, when it comes near: QoS 0 output, new connections, new subscriptions, new
 //! retained messages and queued ones, the slowest client. Below the first threshold nothing of this costs more than a comparison.
 //!
-//! What is counted: unsent output, messages of sessions, half-received packets, retained messages, and a flat price for each connection, session and
-//! filter. A message that several sessions hold counts for each of them: the estimate is on the safe side.
+//! What is counted: whatever a client can choose the size of (unsent output, messages of sessions, wills, half-received packets, retained messages, client
+//! identifiers, topic aliases, the texts and levels of filters), and a flat price for each connection, session and filter. A message that several sessions
+//! hold counts for each of them: the estimate is on the safe side.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -60,7 +61,7 @@ impl Pressure {
     }
 }
 
-/// Bytes of the messages that all sessions of a shard hold; each of them keeps it up to date for its own part.
+/// Bytes that the sessions and connections of a shard hold for their clients; each of them keeps it up to date for its own part.
 #[derive(Clone, Debug, Default)]
 pub struct HeldBytes(Rc<Cell<u64>>);
 
@@ -78,6 +79,37 @@ impl HeldBytes {
     }
 }
 
+/// Bytes that count for as long as this lives.
+#[derive(Debug)]
+pub struct Counted {
+    bytes: u64,
+    total: HeldBytes,
+}
+
+impl Counted {
+    pub fn new(bytes: usize, total: &HeldBytes) -> Counted {
+        let mut counted = Counted { bytes: 0, total: total.clone() };
+        counted.set(bytes as u64);
+        counted
+    }
+
+    /// So many bytes it is now.
+    pub fn set(&mut self, bytes: u64) {
+        self.total.subtract(std::mem::replace(&mut self.bytes, bytes));
+        self.total.add(bytes);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.total.subtract(self.bytes);
+    }
+}
+
 impl Shard {
     /// Bytes that count against the budget.
     pub fn memory_used(&self) -> u64 {
@@ -88,6 +120,7 @@ impl Shard {
             + CONNECTION_BYTES * self.connections.len() as u64
             + SESSION_BYTES * self.sessions.len() as u64
             + FILTER_BYTES * self.topics.filter_count() as u64
+            + self.topics.held_bytes()
     }
 
     /// Looks anew how near the budget is; once a turn.

@@ -3,6 +3,7 @@
 use super::admission::{announce, refused_publish_flags};
 use super::aliases::TopicAliases;
 use super::authenticate::Proven;
+use super::budget::Counted;
 use super::connection::{NONE, State};
 use super::disconnect::Will as Last;
 use super::ids::ConnId;
@@ -109,17 +110,22 @@ impl Shard {
         }
     }
 
-    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+    fn check_connect(&mut self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
         if connect.client_id.is_empty() && (connect.version == Version::V31 || connect.version == Version::V311 && !connect.clean_start) {
             // [MQTT-3.1.3-7] [MQTT-3.1.3-8]
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
         }
         if connect.client_id.len() > usize::from(self.limits.max_client_id_bytes) {
             // [MQTT-3.1.3-8] [MQTT-3.1.3-9]
+            self.counters.count_refused(RefuseReason::ClientId);
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
         }
         if let Some(will) = &connect.will {
-            if TopicName::new(will.topic).is_err() || !self.topic_within_limits(will.topic) {
+            if !self.topic_within_limits(will.topic) {
+                self.counters.count_refused(RefuseReason::Topic);
+                return Err(ReasonCode::TOPIC_NAME_INVALID);
+            }
+            if TopicName::new(will.topic).is_err() {
                 return Err(ReasonCode::TOPIC_NAME_INVALID);
             }
             if super::publish::is_sys(will.topic) {
@@ -236,7 +242,9 @@ impl Shard {
         will.properties.encode_forward(&mut forward);
         let incoming =
             Incoming { topic: will.topic, payload: will.payload, forward: &forward, qos: will.qos, retain: will.retain, expires_at: NEVER };
-        Will { message: incoming.to_message(), expiry_s: will.properties.message_expiry, delay_s: will.properties.will_delay.unwrap_or(0) }
+        let message = incoming.to_message();
+        let counted = Counted::new(message.bytes() as usize, &self.held_bytes);
+        Will { message, _counted: counted, expiry_s: will.properties.message_expiry, delay_s: will.properties.will_delay.unwrap_or(0) }
     }
 
     fn attach(&mut self, id: ConnId, session: u32, connect: &Connect<'_>, terms: Terms, keep_alive_s: u16) {

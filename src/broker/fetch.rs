@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use super::disconnect::Will;
 use super::ids::{ConnId, ShardId, ShardSet};
-use super::message::{Delivery, Incoming, SubscriptionIds};
+use super::message::{Delivery, Message, SubscriptionIds};
 use super::peer::{Batch, PeerMessage, PeerOptions, PeerPublish};
 use super::retained::Cursor;
 use super::session::{FixedHasher, Subscription, delivered_qos, owner_of};
@@ -26,6 +26,8 @@ const SLICE: u32 = 64;
 const SLICE_BYTES: usize = 64 * 1024;
 /// Subscriptions of one connection that are read for at the same time.
 const READING: usize = 4;
+/// With more than this waiting for a shard, what it asks for next has to wait as well.
+const PEER_HIGH_WATER_BYTES: usize = 8 * 1024 * 1024;
 /// A client that has less than this unsent, and less than a slice queued, gets the next slice.
 const ROOM_BYTES: usize = 256 * 1024;
 /// Topics that may come live to a client while its fetches are open.
@@ -129,7 +131,7 @@ impl Shard {
         let fetches = conn.fetches.as_ref()?;
         let queued = self.sessions.get(conn.session)?.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued() as u32);
         let room = self.limits.max_queued_messages.saturating_sub(queued + fetches.promised());
-        (conn.unsent() <= ROOM_BYTES && queued <= SLICE && room > 0).then_some(room)
+        (conn.unsent() <= ROOM_BYTES && conn.unsent() as u64 <= self.allowed_unsent && queued <= SLICE && room > 0).then_some(room)
     }
 
     fn begin_fetch(&mut self, slot: u32, next: Waiting) {
@@ -167,7 +169,7 @@ impl Shard {
         let fingerprint = self.topics.fingerprint(topic);
         let fetches = self.connections.slot(slot).and_then(|conn| conn.fetches.as_ref());
         if fetches.is_some_and(|fetches| !fetches.overtaken(id, fingerprint)) {
-            self.deliver_retained(&message.as_incoming(), subscriber);
+            self.deliver_retained(message, subscriber);
         }
     }
 
@@ -220,33 +222,65 @@ impl Shard {
     /// Another shard (or this one) asks for the next slice of what this shard owns.
     pub(super) fn on_retained_read(&mut self, from: ShardId, fetch: u64, filter: &str, max: u32) {
         let mut cursor = self.cursors.remove(&(from, fetch)).unwrap_or_else(|| Cursor::new(filter));
-        let batch = self.peers.to(from);
-        let now = self.now;
-        let mut bytes = 0;
-        let done = self.retained.next_batch(&mut cursor, max as usize, |_, message| {
-            if message.expires_at > now {
-                let copy = batch.copy(&message.as_incoming(), PeerOptions::default(), &[]);
-                batch.messages.push(PeerMessage::RetainedItem { fetch, message: copy });
-                bytes += message.bytes() as usize;
-            }
-            bytes < SLICE_BYTES
-        });
-        batch.messages.push(PeerMessage::RetainedSlice { fetch, done });
+        let done =
+            if from == self.id { self.deliver_own_slice(fetch, &mut cursor, max) } else { self.copy_slice(from, fetch, &mut cursor, max) };
+        self.peers.to(from).messages.push(PeerMessage::RetainedSlice { fetch, done });
         if !done {
             self.cursors.insert((from, fetch), cursor);
         }
     }
 
+    /// A slice for another shard. Where a lot waits for that one already, the slice stays empty and is asked for again, behind all that waits: however many
+    /// ask in one turn, their messages do not pile up in one batch.
+    fn copy_slice(&mut self, to: ShardId, fetch: u64, cursor: &mut Cursor, max: u32) -> bool {
+        let now = self.now;
+        let batch = self.peers.to(to);
+        let mut bytes = 0;
+        batch.len_bytes() <= PEER_HIGH_WATER_BYTES
+            && self.retained.next_batch(cursor, max as usize, |_, message| {
+                if message.expires_at > now {
+                    let copy = batch.copy(&message.as_incoming(), PeerOptions::default(), &[]);
+                    batch.messages.push(PeerMessage::RetainedItem { fetch, message: copy });
+                    bytes += message.bytes() as usize;
+                }
+                bytes < SLICE_BYTES
+            })
+    }
+
+    /// A slice for a connection of this shard: the messages are shared with the store, not copied.
+    fn deliver_own_slice(&mut self, fetch: u64, cursor: &mut Cursor, max: u32) -> bool {
+        let now = self.now;
+        let mut found: Vec<Message> = Vec::new();
+        let mut bytes = 0;
+        let done = self.retained.next_batch(cursor, max as usize, |_, message| {
+            if message.expires_at > now {
+                found.push(message.clone());
+                bytes += message.bytes() as usize;
+            }
+            bytes < SLICE_BYTES
+        });
+        for message in found {
+            if let Some(subscriber) = self.subscriber_of_item(fetch, message.topic()) {
+                self.deliver_retained(message, subscriber);
+            }
+        }
+        done
+    }
+
     /// A retained message for a connection of this shard.
     pub(super) fn on_retained_item(&mut self, fetch: u64, publish: &PeerPublish, batch: &Batch) {
         let incoming = batch.view(publish);
-        let fingerprint = self.topics.fingerprint(incoming.topic);
-        let Some(fetches) = self.fetches_with(fetch) else { return };
-        let Some(reading) = fetches.reading.iter().find(|reading| reading.id == fetch) else { return };
-        let subscriber = reading.subscriber;
-        if !fetches.overtaken(fetch, fingerprint) {
-            self.deliver_retained(&incoming, subscriber);
+        if let Some(subscriber) = self.subscriber_of_item(fetch, incoming.topic) {
+            self.deliver_retained(incoming.to_message(), subscriber);
         }
+    }
+
+    /// Who is to get what this fetch has found for a topic; nobody, if that was overtaken or is not wanted any more.
+    fn subscriber_of_item(&mut self, fetch: u64, topic: &str) -> Option<Subscriber> {
+        let fingerprint = self.topics.fingerprint(topic);
+        let fetches = self.fetches_with(fetch)?;
+        let subscriber = fetches.reading.iter().find(|reading| reading.id == fetch)?.subscriber;
+        (!fetches.overtaken(fetch, fingerprint)).then_some(subscriber)
     }
 
     fn fetches_with(&mut self, fetch: u64) -> Option<&mut Fetches> {
@@ -255,8 +289,8 @@ impl Shard {
     }
 
     /// A retained message that is sent because of a SUBSCRIBE carries RETAIN [MQTT-3.3.1-8].
-    fn deliver_retained(&mut self, incoming: &Incoming<'_>, subscriber: Subscriber) {
-        if incoming.expires_at <= self.now {
+    fn deliver_retained(&mut self, message: Message, subscriber: Subscriber) {
+        if message.expires_at <= self.now {
             // It ended on the way from its shard [MQTT-3.3.2-5].
             self.counters.deliveries_matched += 1;
             return self.counters.count_dropped(DropReason::Expired, 1);
@@ -265,11 +299,8 @@ impl Shard {
         if subscriber.subscription_id != 0 {
             subscription_ids.push(subscriber.subscription_id);
         }
-        let qos = delivered_qos(incoming.qos, subscriber.options.qos());
-        self.deliver_fetched(
-            subscriber.session,
-            Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids, share: 0 },
-        );
+        let qos = delivered_qos(message.qos, subscriber.options.qos());
+        self.deliver_fetched(subscriber.session, Delivery { message, qos, retain: true, subscription_ids, share: 0 });
     }
 
     /// A shard has answered.

@@ -9,7 +9,7 @@
 //! route, run  to everyone who wants it          retain, fetch         retained messages: the store, and reading it
 //! deliver     to one session                    timers, sys           what happens by itself
 //! batch       from another shard                rate                  slowing a client down
-//! inspect     what is held
+//! inspect     what is held                  limited               who hits limits
 //! ```
 //!
 //! The rest are the parts of its state: connections, sessions, outgoing messages, acknowledgements, topics, retained messages, timers, output.
@@ -31,6 +31,7 @@ pub mod ids;
 mod inspect;
 mod interest;
 mod journal;
+mod limited;
 mod message;
 pub mod outbox;
 mod outgoing;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::acks::{AnswerTo, TicketId};
-use super::connection::{Connection, NONE, State};
+use super::connection::{ClientAliases, Connection, NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
@@ -11,6 +11,7 @@ use super::route::{Publisher, Settled};
 use super::session::{Received, Refusal};
 use super::shard::Shard;
 use super::timers::TimerKey;
+use crate::metrics::RefuseReason;
 use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
 
 impl Shard {
@@ -56,25 +57,25 @@ impl Shard {
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
         }
-        let aliases = &mut self.connections.get_mut(id)?.aliases.get_or_insert_with(Box::default).0;
-        let index = usize::from(alias) - 1;
+        let held_bytes = &self.held_bytes;
+        let aliases = self.connections.get_mut(id)?.aliases.get_or_insert_with(|| Box::new(ClientAliases::new(held_bytes)));
         if publish.topic.is_empty() {
-            let topic = aliases.get(index).cloned().flatten();
+            let topic = aliases.get(alias);
             if topic.is_none() {
                 self.refuse(id, DecodeError::protocol("topic alias that was never set"));
                 return None;
             }
             return Some(topic);
         }
-        if aliases.len() <= index {
-            aliases.resize(index + 1, None);
-        }
-        aliases[index] = Some(publish.topic.into());
+        aliases.set(alias, publish.topic);
         Some(None)
     }
 
     fn on_publish_to(&mut self, id: ConnId, publish: &Publish<'_>, topic: &str, forward: &[u8]) {
         if !self.topic_within_limits(topic) {
+            if let Some(session) = self.session_of(id) {
+                self.refuse_for(session, RefuseReason::Topic);
+            }
             return self.refuse_with(id, ReasonCode::TOPIC_NAME_INVALID, "topic name longer or deeper than the limit");
         }
         let incoming = Incoming {
@@ -293,6 +294,9 @@ impl Shard {
 
     /// A paused publisher has waited long enough for a full queue: it is let go, without an acknowledgement.
     pub(super) fn on_paused_too_long(&mut self, id: ConnId) {
+        if let Some(session) = self.session_of(id) {
+            self.refuse_for(session, RefuseReason::FullQueuePatience);
+        }
         self.disconnect(id, ReasonCode::SERVER_BUSY, Will::Publish);
     }
 

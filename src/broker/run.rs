@@ -271,7 +271,8 @@ impl Shard {
         let allowed = self.allowed_unsent;
         let Some(conn) = self.output(slot) else { return };
         if conn.unsent() as u64 > allowed {
-            return self.counters.count_dropped(DropReason::OutBufferFull, count);
+            let session = conn.session;
+            return self.drop_for(session, DropReason::OutBufferFull, count);
         }
         if largest > conn.max_packet_bytes as usize {
             let before = conn.out.own().len();
@@ -282,6 +283,7 @@ impl Shard {
         append(conn);
         self.counters.publishes_sent[QoS::AtMostOnce as usize] += count;
         self.counters.packets_sent += count;
+        self.account_copies(slot);
     }
 
     fn send_run_to_shards(&mut self, incoming: &Incoming<'_>) {
@@ -322,12 +324,14 @@ impl Shard {
         let Family { slots, chunk, largest } = std::mem::take(&mut self.run.families[family]);
         let Some(chunk) = chunk else { return };
         let share = slots.len() >= SHARE_SUBSCRIBERS && chunk.len() >= SHARE_BYTES;
-        let allowed = self.allowed_unsent;
         let mut delivered = 0;
         for &slot in &slots {
+            // It shrinks with each copy.
+            let allowed = self.allowed_unsent;
             let Some(conn) = self.output(slot) else { continue };
             if conn.unsent() as u64 > allowed {
-                self.counters.count_dropped(DropReason::OutBufferFull, count);
+                let session = conn.session;
+                self.drop_for(session, DropReason::OutBufferFull, count);
                 continue;
             }
             if largest > conn.max_packet_bytes as usize {
@@ -338,6 +342,7 @@ impl Shard {
                 conn.out.push_shared(&chunk, 0, chunk.len() as u32);
             } else {
                 conn.out.own().extend_from_slice(&chunk);
+                self.account_copies(slot);
             }
             delivered += count;
         }
@@ -350,6 +355,7 @@ impl Shard {
     /// Packets for a client whose Maximum Packet Size is smaller than the largest of them [MQTT-3.1.2-24].
     fn deliver_those_that_fit(&mut self, slot: u32, packets: &[u8]) {
         let Some(conn) = self.connections.slot_mut(slot) else { return };
+        let (session, mut too_large) = (conn.session, 0);
         let mut rest = packets;
         while let Ok(Some(header)) = crate::mqtt::peek(rest, u32::MAX) {
             let (packet, after) = rest.split_at(header.total_len().min(rest.len()));
@@ -359,9 +365,11 @@ impl Shard {
                 self.counters.publishes_sent[0] += 1;
                 self.counters.packets_sent += 1;
             } else {
-                self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+                too_large += 1;
             }
         }
+        self.drop_for(session, DropReason::PacketTooLargeForClient, too_large);
+        self.account_copies(slot);
     }
 }
 

@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet, HashTable};
 use slab::Slab;
 
 use super::acks::TicketId;
-use super::budget::HeldBytes;
+use super::budget::{Counted, HeldBytes};
 use super::connection::NONE;
 use super::ids::ShardId;
 use super::message::Message;
@@ -93,9 +93,11 @@ impl ReceivedIds {
 }
 
 /// A will that has not been sent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Will {
     pub message: Message,
+    /// Its bytes, until it is published or dropped.
+    pub _counted: Counted,
     /// Seconds that the message lives once it is published.
     pub expiry_s: Option<u32>,
     pub delay_s: u32,
@@ -179,6 +181,7 @@ impl Sessions {
     /// Makes a session; there must be none with this client identifier.
     pub fn insert(&mut self, client_id: &str, version: Version) -> u32 {
         self.generation = self.generation.wrapping_add(1);
+        self.held_bytes.add(client_id.len() as u64);
         let index = self.slots.insert(Session {
             client_id: client_id.into(),
             user: None,
@@ -201,6 +204,7 @@ impl Sessions {
 
     pub fn remove(&mut self, index: u32) -> Option<Session> {
         let session = self.slots.try_remove(index as usize)?;
+        self.held_bytes.subtract(session.client_id.len() as u64);
         if let Ok(entry) = self.by_client_id.find_entry(self.hasher.hash_one(&*session.client_id), |&other| other == index) {
             entry.remove();
         }

@@ -57,7 +57,11 @@ impl Shard {
             // 3.x has no code for it: a violation of the rules for filters ends the connection [MQTT-4.8.0-1].
             return Err(DecodeError { reason: ReasonCode::TOPIC_FILTER_INVALID, what: "invalid topic filter" });
         }
-        if !valid || !self.topic_within_limits(entry.filter) {
+        let within = self.topic_within_limits(entry.filter);
+        if !within {
+            self.refuse_for(index, RefuseReason::Topic);
+        }
+        if !valid || !within {
             return Ok(failure(v5, ReasonCode::TOPIC_FILTER_INVALID));
         }
         let Some(terms) = self.connections.get(id).map(|conn| conn.terms) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
@@ -68,10 +72,11 @@ impl Shard {
         let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
         let full = subscribed >= self.limits.max_subscriptions_per_client as usize;
         if fetches >= MAX_FETCHES || full && !self.has_subscription(index, entry.filter) {
+            self.refuse_for(index, RefuseReason::Subscriptions);
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
         if self.pressure >= Pressure::RefuseSubscriptions {
-            self.counters.count_refused(RefuseReason::Memory);
+            self.refuse_for(index, RefuseReason::Memory);
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
         // A lower QoS is granted than was asked for, never an error [MQTT-3.2.2-10].
