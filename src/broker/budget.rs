@@ -11,6 +11,7 @@ use std::rc::Rc;
 use super::connection::State;
 use super::disconnect::Will;
 use super::ids::ConnId;
+use super::message::Chunks;
 use super::shard::{Command, Shard};
 use crate::metrics::CloseCause;
 use crate::mqtt::ReasonCode;
@@ -129,6 +130,16 @@ impl Shard {
         if self.pressure == Pressure::DropSlowest {
             self.drop_slowest();
         }
+    }
+
+    /// Gives away what is only kept for reuse: a load that has gone needed it, and the next one can have it made again.
+    pub fn trim(&mut self) {
+        self.spare_batches = Vec::new();
+        self.chunks = Chunks::default();
+        self.peers.trim();
+        self.connections.trim();
+        self.sessions.trim();
+        self.topics.trim();
     }
 
     /// Disconnects the client with the most unread output. One a turn: the memory has to come back before the next one is judged.

@@ -242,6 +242,11 @@ impl Connections {
         self.slots.len()
     }
 
+    /// Gives the free room behind the last connection away.
+    pub fn trim(&mut self) {
+        self.slots.shrink_to_fit();
+    }
+
     /// All connections, in the order of their slots.
     pub fn ids(&self) -> impl Iterator<Item = ConnId> + '_ {
         self.slots.iter().map(|(slot, conn)| ConnId { slot: slot as u32, generation: conn.generation })

@@ -230,6 +230,13 @@ impl Sessions {
         self.slots.len()
     }
 
+    /// Gives the free room behind the last session away.
+    pub fn trim(&mut self) {
+        self.slots.shrink_to_fit();
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.by_client_id.shrink_to(slots.len() * 2, |&index| hasher.hash_one(&*slots[index as usize].client_id));
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
         self.slots.iter().map(|(index, session)| (index as u32, session))
     }

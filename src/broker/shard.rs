@@ -90,7 +90,7 @@ pub struct Shard {
     commands: Vec<Command>,
     /// Slots of connections whose output grew.
     dirty: Vec<u32>,
-    spare_batches: Vec<OutBatch>,
+    pub(super) spare_batches: Vec<OutBatch>,
     /// Bytes that all clients together have not taken.
     pub(super) unsent: u64,
     /// Messages that sessions hold, and packets whose end has not come, bytes.

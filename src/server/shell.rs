@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 
 use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Wait};
 use super::gate::Gates;
+use super::memory::Highest;
 use super::socket;
 use crate::broker::{Admission, Batch, Command, ConnId, JournalJob, Origin, OutBatch, Shard, ShardId};
 use crate::config::Limits;
@@ -183,6 +184,7 @@ struct Pending {
     /// A job for the log's writer that found its ring full.
     job_left: Option<JournalJob>,
     stopping: Option<Instant>,
+    memory: Highest,
 }
 
 impl Shell {
@@ -221,6 +223,10 @@ impl Shell {
 
     fn turn_driver(&mut self, pending: &mut Pending) -> std::io::Result<()> {
         let mut wait = self.wait(pending);
+        pending.memory.note(self.shard.memory_used());
+        if wait != Wait::Poll {
+            pending.memory.give_back(&mut self.shard);
+        }
         let own = usize::from(self.shard.id().0);
         let (ports, requests, journal) = (&self.ports, &self.requests, &self.journal);
         if wait != Wait::Poll

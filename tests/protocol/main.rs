@@ -14,6 +14,7 @@ mod hand_off;
 mod hostile;
 mod keep_alive;
 mod malformed;
+mod overload;
 mod properties;
 mod publish;
 mod retained;

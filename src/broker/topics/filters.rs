@@ -83,6 +83,13 @@ impl Filters {
         })
     }
 
+    /// Gives free room away.
+    pub fn trim(&mut self) {
+        self.slab.shrink_to_fit();
+        let slab = &self.slab;
+        self.exact.shrink_to(slab.len() * 2, |&id| spread(fingerprint_of(&slab[id as usize])));
+    }
+
     /// Adds a filter that is not there yet.
     pub fn insert(&mut self, name: Name) -> FilterId {
         let Filters { slab, exact, text_bytes } = self;

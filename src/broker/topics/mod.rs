@@ -139,6 +139,12 @@ impl Topics {
         self.filters.text_bytes() + self.trie.held_bytes() + REMOTE_BYTES * self.remote.len() as u64
     }
 
+    /// Gives free room away.
+    pub fn trim(&mut self) {
+        self.filters.trim();
+        self.trie.trim(&self.hashing);
+    }
+
     /// Shared groups of all shards.
     pub fn group_count(&self) -> usize {
         self.groups.len()

@@ -47,8 +47,8 @@ pub(super) struct Node {
 
 const _: () = assert!(size_of::<Node>() == 64);
 
-/// What a node takes, with its place in the slab and in the table of edges.
-const NODE_BYTES: u64 = 80;
+/// What a node takes, with its place in the slab and in the table of edges just after both have grown to twice their size.
+const NODE_BYTES: u64 = 160;
 
 impl Node {
     fn new(parent: u32, edge: Edge, level: &str) -> Node {
@@ -102,6 +102,13 @@ impl Trie {
     /// Bytes of all nodes and their levels.
     pub fn held_bytes(&self) -> u64 {
         NODE_BYTES * self.len() as u64 + self.text_bytes
+    }
+
+    /// Gives free room away.
+    pub fn trim(&mut self, hashing: &Hashing) {
+        let Trie { nodes, edges, .. } = self;
+        nodes.shrink_to_fit();
+        edges.shrink_to(nodes.len() * 2, |&node| hash_of(hashing, &nodes[node as usize]));
     }
 
     pub fn node_mut(&mut self, node: u32) -> &mut Node {
@@ -251,14 +258,16 @@ impl Trie {
             Edge::Literal => {
                 self.nodes[parent as usize].literals += 1;
                 let Trie { nodes, edges, .. } = self;
-                edges.insert_unique(edge_hash(parent, hashing.text(level)), child, |&e| {
-                    let node = &nodes[e as usize];
-                    edge_hash(node.parent, hashing.bytes(&node.level))
-                });
+                edges.insert_unique(edge_hash(parent, hashing.text(level)), child, |&e| hash_of(hashing, &nodes[e as usize]));
             }
         }
         child
     }
+}
+
+/// The hash under which a literal node stands in the table of edges.
+fn hash_of(hashing: &Hashing, node: &Node) -> u64 {
+    edge_hash(node.parent, hashing.bytes(&node.level))
 }
 
 #[inline]
