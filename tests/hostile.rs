@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use one_shard::OneShard;
 use ringmq::broker::{Command, ConnId, Origin, OutBatch, Shard, ShardConfig, ShardId, home_of};
-use ringmq::config::Limits;
+use ringmq::config::{Limits, Override, every_key, parse};
 use ringmq::metrics::{DropReason, Limit, RefuseReason};
 use ringmq::mqtt::{Connect, Properties, PublishOut, QoS, ReasonCode, SubscribeEntry, SubscribeOptions, Version, Will, encode};
 
@@ -290,4 +290,72 @@ fn who_hits_a_limit_is_counted_by_reason_and_by_client() {
         world.finish_turn();
         assert_eq!(clients(&world), expected, "after {} ms", world.now);
     }
+}
+
+/// A client that does a bit of everything with this shard, which may refuse any of it; and time that passes afterwards.
+fn a_bit_of_everything(limits: Limits) {
+    let mut shard = Shard::new(ShardConfig { id: ShardId(0), shards: 1, limits: Arc::new(limits), sys_interval_s: 1, seed: 1 }, 0);
+    let payload = [1; 3_000];
+    let mut now = 0;
+    for client in 0..6 {
+        let Some(conn) = shard.open(now, Origin { listener: 0, peer: None }) else { continue };
+        let will = Will { topic: "a/will", payload: b"gone", qos: QoS::ExactlyOnce, retain: true, properties: Properties::default() };
+        shard.receive(now, conn, &connect(&format!("client-{}", client % 4), Some(will)));
+        for filter in ["a", "a/#", "+/+", "$share/g/a/#"] {
+            let entry = SubscribeEntry { filter, options: SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() } };
+            let bytes = encoded(|out| encode::subscribe(out, Version::V5, 1, &[entry], &Properties::default()));
+            shard.receive(now, conn, &bytes);
+        }
+        for (number, qos) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().cycle().take(12).enumerate() {
+            let publish = PublishOut {
+                qos,
+                retain: number % 2 == 0,
+                packet_id: number as u16 + 1,
+                topic_alias: number as u16 % 3,
+                message_expiry: (number % 4 == 0).then_some(1),
+                ..PublishOut::new("a/b", &payload[..number * 250])
+            };
+            shard.receive(now, conn, &encoded(|out| encode::publish(out, Version::V5, &publish)));
+        }
+        let mut commands = Vec::new();
+        for _ in 0..5 {
+            now += 700;
+            shard.tick(now);
+            while let Some((conn, batch)) = shard.next_output() {
+                shard.sent(now, conn, batch);
+            }
+            shard.take_commands(&mut commands);
+            for &command in &commands {
+                if let Command::Close { conn, .. } = command {
+                    shard.closed(now, conn);
+                }
+            }
+        }
+        if client % 2 == 0 {
+            shard.closed(now, conn);
+        }
+    }
+    shard.tick(now + 100_000_000);
+}
+
+/// CVE-2026-42209: a setting that is not the default made another broker divide by zero.
+#[test]
+fn every_limit_may_be_as_small_and_as_large_as_it_can_be() {
+    let values = [0, 1, 10, 23, 64, 1_024, 4_096, 1_048_576, 268_435_460, 3_600_000, 65_535, u64::from(u32::MAX), i64::MAX as u64];
+    let keys: Vec<String> = every_key().into_iter().filter(|key| key.starts_with("limits.") && key != "limits.queue_full").collect();
+    assert!(keys.len() > 20, "{keys:?}");
+    let mut accepted = 0;
+    for key in keys {
+        for value in values {
+            for queue_full in ["reject-new", "drop-oldest"] {
+                let settings = [format!("{key}={value}"), format!("limits.queue_full={queue_full}")];
+                let overrides = settings.each_ref().map(|setting| Override::from_set(setting).expect("a key and a value"));
+                if let Ok(config) = parse(None, &overrides) {
+                    accepted += 1;
+                    a_bit_of_everything(config.limits);
+                }
+            }
+        }
+    }
+    assert!(accepted > 200, "{accepted} values were accepted");
 }

@@ -283,6 +283,11 @@ impl Shard {
         self.peers.untake(to, batch);
     }
 
+    /// Bytes that wait for other shards.
+    pub fn waiting_for_others(&self) -> u64 {
+        (0..self.shards).map(|shard| self.peers.waiting_bytes(ShardId(shard)) as u64).sum()
+    }
+
     /// Whether other shards lag so far behind that publishers must wait.
     pub fn congested(&self) -> bool {
         (0..self.shards).any(|shard| self.peers.waiting_bytes(ShardId(shard)) > PEER_HIGH_WATER_BYTES)

@@ -9,6 +9,7 @@
 mod admission;
 mod connect;
 mod durability;
+mod exhaustion;
 mod flow;
 mod hand_off;
 mod hostile;

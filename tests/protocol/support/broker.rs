@@ -117,11 +117,6 @@ impl Broker {
         }
     }
 
-    /// The process, for signals.
-    pub fn process_id(&self) -> u32 {
-        self.process.id()
-    }
-
     /// Time of the processors that the broker's threads have used.
     pub fn cpu_time(&self) -> Duration {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("the broker runs");
