@@ -70,6 +70,38 @@ fn levels_and_texts_of_filters_count() {
     assert_eq!(world.shard.memory_used(), empty);
 }
 
+/// Each subscription to a filter that many have, and each time that a client asks for retained messages which it does not take.
+#[test]
+fn subscriptions_and_what_waits_for_retained_messages_count() {
+    let mut world = OneShard::new(Limits::default());
+    let (first, second) = (world.connect("first", Version::V5), world.connect("second", Version::V5));
+    let filters: Vec<Vec<u8>> = (0..1_000).map(|number| subscribe(&format!("many/{number}"))).collect();
+    filters.iter().for_each(|filter| world.receive(first, filter));
+    let of_second = counted(&mut world, |world| filters.iter().for_each(|filter| world.receive(second, filter)));
+    assert!((40_000..100_000).contains(&of_second), "1,000 subscriptions count {of_second} bytes");
+    // It has more unread than a client may have that is to get retained messages.
+    world.receive(first, &publish("large", &vec![1; MEGABYTE], true));
+    world.shard.receive(world.now, second, &subscribe("large"));
+    let batches: Vec<_> = std::iter::from_fn(|| world.shard.next_output()).collect();
+    assert!(!batches.is_empty());
+    let again = subscribe(&"x".repeat(10_000));
+    world.shard.receive(world.now, second, &again);
+    let of_waiting = counted(&mut world, |world| (0..100).for_each(|_| _ = world.shard.receive(world.now, second, &again)));
+    assert!((1_000_000..1_100_000).contains(&of_waiting), "100 that wait count {of_waiting} bytes");
+}
+
+/// They arrive in one turn, and take many times the memory that their bytes do.
+#[test]
+fn the_subscriptions_of_one_turn_keep_to_the_budget() {
+    let mut world = OneShard::new(Limits { memory_budget_bytes: 16 * MEGABYTE as u64, ..Limits::default() });
+    let client = world.connect("bomb", Version::V5);
+    for number in 0..500 {
+        world.shard.receive(world.now, client, &subscribe(&format!("{number}/{}+", "a/".repeat(990))));
+    }
+    let used = world.shard.memory_used();
+    assert!((10 * MEGABYTE as u64..16 * MEGABYTE as u64).contains(&used), "{used} bytes used");
+}
+
 #[test]
 fn client_identifiers_wills_and_topic_aliases_count() {
     let mut world = OneShard::new(Limits::default());

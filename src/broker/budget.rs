@@ -2,7 +2,7 @@
 //! retained messages and queued ones, the slowest client. Below the first threshold nothing of this costs more than a comparison.
 //!
 //! What is counted: whatever a client can choose the size of (unsent output, messages of sessions, wills, half-received packets, retained messages, client
-//! identifiers, topic aliases, the texts and levels of filters), and a flat price for each connection, session and filter. A message that several sessions
+//! identifiers, topic aliases, the texts and levels of filters), and a flat price for each connection, session, filter and subscription. A message that several sessions
 //! hold counts for each of them: the estimate is on the safe side.
 
 use std::cell::Cell;
@@ -20,6 +20,10 @@ use crate::mqtt::ReasonCode;
 const CONNECTION_BYTES: u64 = 512;
 const SESSION_BYTES: u64 = 384;
 const FILTER_BYTES: u64 = 192;
+/// One session's subscription to a filter that is there.
+pub(super) const SUBSCRIPTION_BYTES: u64 = 48;
+/// A retained message beside its bytes: its place in the table and in the order, and the text of the topic once more.
+const RETAINED_BYTES: u64 = 128;
 /// Unsent output that every connection may still have when QoS 0 is shed.
 const SHED_OUTPUT_BYTES: u64 = 64 * 1024;
 /// A client that leaves less than this unread is not worth disconnecting.
@@ -122,11 +126,17 @@ impl Shard {
             + SESSION_BYTES * self.sessions.len() as u64
             + FILTER_BYTES * self.topics.filter_count() as u64
             + self.topics.held_bytes()
+            + RETAINED_BYTES * self.retained.len() as u64
+    }
+
+    /// How near the budget is now; `pressure` is how near it was at the end of the last turn.
+    pub(super) fn pressure_now(&self) -> Pressure {
+        Pressure::of(self.memory_used(), self.limits.memory_budget_bytes)
     }
 
     /// Looks anew how near the budget is; once a turn.
     pub(super) fn update_pressure(&mut self) {
-        self.pressure = Pressure::of(self.memory_used(), self.limits.memory_budget_bytes);
+        self.pressure = self.pressure_now();
         if self.pressure == Pressure::DropSlowest {
             self.drop_slowest();
         }

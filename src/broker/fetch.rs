@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
+use super::budget::{Counted, HeldBytes};
 use super::disconnect::Will;
 use super::ids::{ConnId, ShardId, ShardSet};
 use super::message::{Delivery, Message, SubscriptionIds};
@@ -32,6 +33,8 @@ const PEER_HIGH_WATER_BYTES: usize = 8 * 1024 * 1024;
 const ROOM_BYTES: usize = 256 * 1024;
 /// Topics that may come live to a client while its fetches are open.
 const MAX_LIVE: usize = 100_000;
+/// What such a topic takes, with the table's free room.
+const LIVE_BYTES: u64 = 32;
 /// Subscriptions of one connection that may wait for retained messages.
 pub(super) const MAX_FETCHES: usize = 100_000;
 
@@ -41,6 +44,12 @@ struct Waiting {
     id: u64,
     filter: Box<str>,
     subscriber: Subscriber,
+}
+
+impl Waiting {
+    fn bytes(&self) -> u64 {
+        (size_of::<Waiting>() + self.filter.len()) as u64
+    }
 }
 
 /// A subscription that is read for.
@@ -66,11 +75,33 @@ pub struct Fetches {
     released: u64,
     /// Topics that were delivered live, and the last fetch that was known then.
     live: HashMap<u64, u64, FixedHasher>,
+    /// Bytes of all this: the client may let it wait for as long as it likes.
+    counted: Counted,
 }
 
 impl Fetches {
-    fn new() -> Fetches {
-        Fetches { waiting: VecDeque::new(), reading: Vec::new(), released: 0, live: HashMap::with_hasher(FixedHasher::default()) }
+    fn new(total: &HeldBytes) -> Fetches {
+        let live = HashMap::with_hasher(FixedHasher::default());
+        Fetches { waiting: VecDeque::new(), reading: Vec::new(), released: 0, live, counted: Counted::new(0, total) }
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.counted.set(self.counted.get() + waiting.bytes());
+        self.waiting.push_back(waiting);
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        self.counted.set(self.counted.get() - waiting.bytes());
+        Some(waiting)
+    }
+
+    /// Notes a topic that was delivered live; gives how many there are.
+    fn note_live(&mut self, fingerprint: u64, last: u64) -> usize {
+        if self.live.insert(fingerprint, last).is_none() {
+            self.counted.set(self.counted.get() + LIVE_BYTES);
+        }
+        self.live.len()
     }
 
     pub fn len(&self) -> usize {
@@ -94,7 +125,7 @@ impl Shard {
         let Some(conn) = self.connections.get_mut(conn) else { return };
         self.last_fetch += 1;
         let waiting = Waiting { id: self.last_fetch, filter: filter.into(), subscriber };
-        conn.fetches.get_or_insert_with(|| Box::new(Fetches::new())).waiting.push_back(waiting);
+        conn.fetches.get_or_insert_with(|| Box::new(Fetches::new(&self.held_bytes))).push(waiting);
     }
 
     /// The SUBACK for everything up to this fetch has left.
@@ -118,7 +149,7 @@ impl Shard {
                 continue;
             }
             let may_begin = fetches.reading.len() < READING && fetches.waiting.front().is_some_and(|next| next.id <= fetches.released);
-            let next = if may_begin { fetches.waiting.pop_front() } else { None };
+            let next = if may_begin { fetches.pop() } else { None };
             let Some(next) = next else { break };
             self.begin_fetch(slot, next);
         }
@@ -209,8 +240,7 @@ impl Shard {
         let Some(slot) = self.sessions.get(session).map(|session| session.connection) else { return };
         let last = self.last_fetch;
         if let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) {
-            fetches.live.insert(self.topics.fingerprint(topic), last);
-            if fetches.live.len() > MAX_LIVE
+            if fetches.note_live(self.topics.fingerprint(topic), last) > MAX_LIVE
                 && let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation)
             {
                 // It has left its retained messages unread for that long: what it is still owed cannot be told any more.

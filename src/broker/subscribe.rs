@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::budget::Pressure;
+use super::budget::{Pressure, SUBSCRIPTION_BYTES};
 use super::fetch::MAX_FETCHES;
 use super::ids::ConnId;
 use super::interest::WaitingSuback;
@@ -68,15 +68,8 @@ impl Shard {
         if let Some(refused) = self.refuse_subscription(terms, entry.filter, shared.is_some(), subscription_id, v5) {
             return refused;
         }
-        let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
-        let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
-        let full = subscribed >= self.limits.max_subscriptions_per_client as usize;
-        if fetches >= MAX_FETCHES || full && !self.has_subscription(index, entry.filter) {
-            self.refuse_for(index, RefuseReason::Subscriptions);
-            return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
-        }
-        if self.pressure >= Pressure::RefuseSubscriptions {
-            self.refuse_for(index, RefuseReason::Memory);
+        if let Some(limit) = self.no_room_for(id, index, entry.filter) {
+            self.refuse_for(index, limit);
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
         // A lower QoS is granted than was asked for, never an error [MQTT-3.2.2-10].
@@ -106,11 +99,23 @@ impl Shard {
                 Subscription::Filter(added.id)
             }
         };
-        if let Some(session) = self.sessions.get_mut(index) {
-            session.subscriptions.insert(subscription);
+        if self.sessions.get_mut(index).is_some_and(|session| session.subscriptions.insert(subscription)) {
+            self.held_bytes.add(SUBSCRIPTION_BYTES);
         }
         // [MQTT-3.8.4-5] [MQTT-3.8.4-7]
         Ok(ReasonCode(qos as u8))
+    }
+
+    /// The limit that stands against one more subscription of a session.
+    fn no_room_for(&self, id: ConnId, index: u32, filter: &str) -> Option<RefuseReason> {
+        let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
+        let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
+        let full = subscribed >= self.limits.max_subscriptions_per_client as usize;
+        if fetches >= MAX_FETCHES || full && !self.has_subscription(index, filter) {
+            return Some(RefuseReason::Subscriptions);
+        }
+        // Looked at for each filter: those of one turn may take many times what their bytes do.
+        (self.pressure_now() >= Pressure::RefuseSubscriptions).then_some(RefuseReason::Memory)
     }
 
     /// Every shard knows the subscriptions: the client is told, and gets the retained messages [MQTT-3.8.4-1] [MQTT-3.8.4-2].
@@ -185,6 +190,7 @@ impl Shard {
             Subscription::Filter(filter) => self.topics.unsubscribe(filter, index),
             Subscription::Shared(group) => self.topics.unsubscribe_shared(group, index),
         };
+        self.held_bytes.subtract(SUBSCRIPTION_BYTES);
         self.tell_interest(removed.tell);
     }
 
