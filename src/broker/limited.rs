@@ -50,12 +50,14 @@ impl Limited {
 
 impl Shard {
     /// Deliveries to a session are given up because of one of its limits.
+    #[cold]
     pub(super) fn drop_for(&mut self, session: u32, reason: DropReason, deliveries: u64) {
         self.counters.count_dropped(reason, deliveries);
         self.note_limited(session, Limit::Dropped(reason), deliveries);
     }
 
     /// The client of a session is refused something, or slowed down.
+    #[cold]
     pub(super) fn refuse_for(&mut self, session: u32, reason: RefuseReason) {
         self.counters.count_refused(reason);
         self.note_limited(session, Limit::Refused(reason), 1);

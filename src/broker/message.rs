@@ -100,6 +100,7 @@ impl Message {
     }
 
     /// Appends a PUBLISH with this message's payload; a large one is not copied.
+    #[inline]
     pub fn encode(&self, out: &mut OutBatch, version: Version, packet: &PublishOut<'_>) {
         if packet.payload.len() < SHARE_PAYLOAD_BYTES {
             encode::publish(out.own(), version, packet);

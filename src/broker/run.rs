@@ -94,6 +94,22 @@ fn plain_publish(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// The packets at the front of `bytes` that begin like the first one of the run: their bytes, how many they are, and the bytes of the largest.
+#[inline(never)]
+fn scan(bytes: &[u8], prefix: &[u8], limit: usize) -> (usize, u64, usize) {
+    let (mut end, mut count, mut largest) = (0, 0, 0);
+    while let Some((header, total)) = plain_publish(&bytes[end..]) {
+        let next = &bytes[end..];
+        if total > next.len() || total > limit || !next[header..total].starts_with(prefix) {
+            break;
+        }
+        end += total;
+        count += 1;
+        largest = largest.max(total);
+    }
+    (end, count, largest)
+}
+
 impl Shard {
     /// A QoS 0 publish without RETAIN, of a session or, with [`NONE`], of another shard. `source` is the connection that it came from, if it came from one
     /// and without properties. False where its subscribers do not all get the same bytes, and nothing was done: then it goes its own way.
@@ -119,17 +135,7 @@ impl Shard {
     }
 
     fn continue_run_of(&mut self, id: ConnId, family: usize, bytes: &[u8]) -> usize {
-        let limit = self.run.max_packet_bytes as usize;
-        let (mut end, mut count, mut largest) = (0, 0_u64, 0);
-        while let Some((header, total)) = plain_publish(&bytes[end..]) {
-            let next = &bytes[end..];
-            if total > next.len() || total > limit || !next[header..total].starts_with(&self.run.prefix) {
-                break;
-            }
-            end += total;
-            count += 1;
-            largest = largest.max(total);
-        }
+        let (end, count, largest) = scan(bytes, &self.run.prefix, self.run.max_packet_bytes as usize);
         if count == 0 {
             return 0;
         }
@@ -368,7 +374,9 @@ impl Shard {
                 too_large += 1;
             }
         }
-        self.drop_for(session, DropReason::PacketTooLargeForClient, too_large);
+        if too_large > 0 {
+            self.drop_for(session, DropReason::PacketTooLargeForClient, too_large);
+        }
         self.account_copies(slot);
     }
 }

@@ -304,6 +304,7 @@ impl Shard {
     }
 
     /// The next connection that has output and none under way, with that output. The shell sends it and reports [`Shard::sent`].
+    #[inline]
     pub fn next_output(&mut self) -> Option<(ConnId, OutBatch)> {
         while let Some(slot) = self.dirty.pop() {
             let Some(conn) = self.connections.slot_mut(slot) else { continue };
@@ -398,6 +399,8 @@ impl Shard {
         self.pressure.bound_output(u64::from(self.limits.out_buffer_bytes).min((free / 2).max(READER_BYTES)))
     }
 
+    /// Once a turn; not a part of the loop over the outputs.
+    #[inline(never)]
     fn recompute_allowed(&mut self) {
         self.update_pressure();
         self.allowed_unsent = self.allowed_now();
