@@ -3,7 +3,6 @@
 use super::admission::{announce, refused_publish_flags};
 use super::aliases::TopicAliases;
 use super::authenticate::Proven;
-use super::budget::Counted;
 use super::connection::{NONE, State};
 use super::disconnect::Will as Last;
 use super::ids::ConnId;
@@ -167,15 +166,19 @@ impl Shard {
         if !fits(connect, &properties) {
             return self.refuse_connect(id, ReasonCode::PACKET_TOO_LARGE);
         }
+        let mark = self.journal_mark();
         let (session, present) = self.open_session(client_id, connect, expiry_s);
         if let Some(session) = self.sessions.get_mut(session) {
             session.user = user.map(Box::from);
         }
+        self.note_session(session);
         self.attach(id, session, connect, terms, keep_alive_s);
         self.counters.connects_accepted += 1;
         // The first packet that a client gets, and the only CONNACK [MQTT-3.1.4-4] [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1]
         // [MQTT-3.2.2-2] [MQTT-3.2.2-3]. No extension of the standard was asked for [MQTT-7.0.0-2].
         self.send_connack(id, connect.version, present, 0, &properties);
+        // What the client is told of its session holds after a crash, too.
+        self.gate(id.slot, self.commit_since(mark));
         if present {
             if let Some(outgoing) = self.sessions.get_mut(session).and_then(|session| session.outgoing.as_mut()) {
                 outgoing.rewind();
@@ -231,6 +234,7 @@ impl Shard {
         }
         // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9].
         match self.sessions.get_mut(index) {
+            // Its record goes with that of the connection that follows.
             Some(session) if session.will.as_ref().is_some_and(|will| will.delay_s > 0) => session.will = None,
             _ => self.publish_will(index),
         }
@@ -242,9 +246,8 @@ impl Shard {
         will.properties.encode_forward(&mut forward);
         let incoming =
             Incoming { topic: will.topic, payload: will.payload, forward: &forward, qos: will.qos, retain: will.retain, expires_at: NEVER };
-        let message = incoming.to_message();
-        let counted = Counted::new(message.bytes() as usize, &self.held_bytes);
-        Will { message, _counted: counted, expiry_s: will.properties.message_expiry, delay_s: will.properties.will_delay.unwrap_or(0) }
+        let Properties { message_expiry, will_delay, .. } = &will.properties;
+        Will::new(incoming.to_message(), *message_expiry, will_delay.unwrap_or(0), &self.held_bytes)
     }
 
     fn attach(&mut self, id: ConnId, session: u32, connect: &Connect<'_>, terms: Terms, keep_alive_s: u16) {

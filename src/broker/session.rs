@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet, HashTable};
 use slab::Slab;
 
 use super::acks::TicketId;
-use super::budget::{Counted, HeldBytes};
+use super::budget::{Counted, HeldBytes, SUBSCRIPTION_BYTES};
 use super::connection::NONE;
 use super::ids::ShardId;
 use super::message::Message;
@@ -31,7 +31,19 @@ pub enum Received {
     /// Not in its place on every shard yet: PUBREC is due to this ticket.
     Pending(TicketId),
     /// PUBREC left or may leave; a PUBLISH with this identifier is a repetition until PUBREL [MQTT-4.3.3-10].
-    Held,
+    Held(Kept),
+    /// PUBREL came; PUBCOMP is due to this ticket, when no shard would take the identifier for a repetition any more.
+    Ending(TicketId),
+}
+
+/// Where a QoS 2 identifier is kept for the next run of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    Nowhere,
+    /// In the journal of the publisher's shard.
+    Here,
+    /// Also in those of shards that its message went to.
+    Elsewhere,
 }
 
 /// The answer to a QoS 2 message that was not taken.
@@ -68,6 +80,16 @@ impl ReceivedIds {
         self.open.insert(packet_id, received);
     }
 
+    /// What the journal must keep: identifiers whose PUBREC may have left.
+    pub fn kept(&self) -> impl Iterator<Item = (u16, Kept)> {
+        self.open.iter().filter_map(|(&packet_id, received)| match received {
+            Received::Held(kept @ (Kept::Here | Kept::Elsewhere)) => Some((packet_id, *kept)),
+            // Its record goes with PUBCOMP.
+            Received::Ending(_) => Some((packet_id, Kept::Elsewhere)),
+            Received::Held(Kept::Nowhere) | Received::Pending(_) => None,
+        })
+    }
+
     /// The message was not taken. `repeat`: the answer is to be given again if it is asked for again.
     pub fn refuse(&mut self, packet_id: u16, repeat: Option<Refusal>) {
         self.open.remove(&packet_id);
@@ -97,10 +119,27 @@ impl ReceivedIds {
 pub struct Will {
     pub message: Message,
     /// Its bytes, until it is published or dropped.
-    pub _counted: Counted,
+    _counted: Counted,
     /// Seconds that the message lives once it is published.
     pub expiry_s: Option<u32>,
     pub delay_s: u32,
+}
+
+impl Will {
+    /// A will whose bytes count in `total`.
+    pub fn new(message: Message, expiry_s: Option<u32>, delay_s: u32, total: &HeldBytes) -> Will {
+        let counted = Counted::new(message.bytes() as usize, total);
+        Will { message, _counted: counted, expiry_s, delay_s }
+    }
+}
+
+/// What a session needs to outlive the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// Its name in the journal, the same over all runs; not 0.
+    pub id: u64,
+    /// When its last connection ended, milliseconds since 1970; `None` while it has one.
+    pub left_unix_ms: Option<u64>,
 }
 
 /// A session.
@@ -127,12 +166,27 @@ pub struct Session {
     held_bytes: HeldBytes,
     /// QoS 2 packet identifiers that the client has not released.
     pub received: Option<Box<ReceivedIds>>,
+    /// Where there is a journal and the session outlives its connection.
+    pub durable: Option<Box<Durable>>,
 }
 
 impl Session {
     #[inline]
     pub fn outgoing(&mut self) -> &mut Outgoing {
         self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(self.held_bytes.clone())))
+    }
+
+    /// Its name in the journal, or 0 if it is not there.
+    #[inline]
+    pub fn durable_id(&self) -> u64 {
+        self.durable.as_ref().map_or(0, |durable| durable.id)
+    }
+
+    /// Notes one more subscription. (One less is noted by whoever takes it out, or ends the session.)
+    pub fn subscribe(&mut self, subscription: Subscription) {
+        if self.subscriptions.insert(subscription) {
+            self.held_bytes.add(SUBSCRIPTION_BYTES);
+        }
     }
 
     pub fn is_connected(&self) -> bool {
@@ -196,6 +250,7 @@ impl Sessions {
             outgoing: None,
             held_bytes: self.held_bytes.clone(),
             received: None,
+            durable: None,
         }) as u32;
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.by_client_id.insert_unique(hasher.hash_one(client_id), index, |&index| hasher.hash_one(&*slots[index as usize].client_id));
@@ -235,6 +290,11 @@ impl Sessions {
         self.slots.shrink_to_fit();
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.by_client_id.shrink_to(slots.len() * 2, |&index| hasher.hash_one(&*slots[index as usize].client_id));
+    }
+
+    /// One more than the largest index that is or was in use.
+    pub fn end(&self) -> u32 {
+        self.slots.capacity() as u32
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {

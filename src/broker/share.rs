@@ -76,8 +76,9 @@ impl Shard {
         let group = if delivery.share == 0 { None } else { self.topics.share_by_fingerprint(delivery.share) };
         let Some(group) = group else { return self.counters.count_dropped(reason, 1) };
         self.counters.deliveries_handed_on += 1;
-        let mut job = Job::new(Publisher { session: NONE, hold: false, answer: AnswerTo::Nobody });
+        let mark = self.journal_mark();
+        let mut job = Job::new(Publisher { session: NONE, hold: false, answer: AnswerTo::Nobody, exchange: None });
         let code = self.pass_on(group, &incoming, &mut job);
-        self.finish_job(job, code);
+        self.finish_job(job, code, mark);
     }
 }

@@ -18,6 +18,7 @@ mod malformed;
 mod overload;
 mod properties;
 mod publish;
+mod restart;
 mod retained;
 mod session;
 mod shared;
