@@ -239,13 +239,12 @@ impl Shard {
     pub(super) fn note_live_retained(&mut self, session: u32, topic: &str) {
         let Some(slot) = self.sessions.get(session).map(|session| session.connection) else { return };
         let last = self.last_fetch;
-        if let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) {
-            if fetches.note_live(self.topics.fingerprint(topic), last) > MAX_LIVE
-                && let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation)
-            {
-                // It has left its retained messages unread for that long: what it is still owed cannot be told any more.
-                self.disconnect(ConnId { slot, generation }, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
-            }
+        let Some(conn) = self.connections.slot_mut(slot) else { return };
+        let generation = conn.generation;
+        let Some(fetches) = &mut conn.fetches else { return };
+        if fetches.note_live(self.topics.fingerprint(topic), last) > MAX_LIVE {
+            // It has left its retained messages unread for that long: what it is still owed cannot be told any more.
+            self.disconnect(ConnId { slot, generation }, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
         }
     }
 

@@ -45,6 +45,8 @@ pub fn choose(input: &mut Input<'_>) -> Limits {
         memory_budget_bytes: input.choose(&[1 << 30, 1 << 20, 200_000, 10_000]),
         max_publish_per_second: input.choose(&[0, 1, 100]),
         max_publish_bytes_per_second: input.choose(&[0, 100, 10_000]),
+        // Only a restart asks for it.
+        will_grace_after_crash_s: Limits::default().will_grace_after_crash_s,
     }
 }
 
