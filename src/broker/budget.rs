@@ -1,8 +1,9 @@
 //! The memory that a shard may use, and what it gives up, in this order, when it comes near: QoS 0 output, new connections, new subscriptions, new
 //! retained messages and queued ones, the slowest client. Below the first threshold nothing of this costs more than a comparison.
 //!
-//! What is counted: unsent output, messages of sessions, half-received packets, retained messages, and a flat price for each connection, session and
-//! filter. A message that several sessions hold counts for each of them: the estimate is on the safe side.
+//! What is counted: whatever a client can choose the size of (unsent output, messages of sessions, wills, half-received packets, retained messages, client
+//! identifiers, topic aliases, the texts and levels of filters), and a flat price for each connection, session, filter and subscription. A message that several sessions
+//! hold counts for each of them: the estimate is on the safe side.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use std::rc::Rc;
 use super::connection::State;
 use super::disconnect::Will;
 use super::ids::ConnId;
+use super::message::Chunks;
 use super::shard::{Command, Shard};
 use crate::metrics::CloseCause;
 use crate::mqtt::ReasonCode;
@@ -18,6 +20,10 @@ use crate::mqtt::ReasonCode;
 const CONNECTION_BYTES: u64 = 512;
 const SESSION_BYTES: u64 = 384;
 const FILTER_BYTES: u64 = 192;
+/// One session's subscription to a filter that is there.
+pub(super) const SUBSCRIPTION_BYTES: u64 = 48;
+/// A retained message beside its bytes: its place in the table and in the order, and the text of the topic once more.
+const RETAINED_BYTES: u64 = 128;
 /// Unsent output that every connection may still have when QoS 0 is shed.
 const SHED_OUTPUT_BYTES: u64 = 64 * 1024;
 /// A client that leaves less than this unread is not worth disconnecting.
@@ -60,7 +66,7 @@ impl Pressure {
     }
 }
 
-/// Bytes of the messages that all sessions of a shard hold; each of them keeps it up to date for its own part.
+/// Bytes that the sessions and connections of a shard hold for their clients; each of them keeps it up to date for its own part.
 #[derive(Clone, Debug, Default)]
 pub struct HeldBytes(Rc<Cell<u64>>);
 
@@ -78,6 +84,37 @@ impl HeldBytes {
     }
 }
 
+/// Bytes that count for as long as this lives.
+#[derive(Debug)]
+pub struct Counted {
+    bytes: u64,
+    total: HeldBytes,
+}
+
+impl Counted {
+    pub fn new(bytes: usize, total: &HeldBytes) -> Counted {
+        let mut counted = Counted { bytes: 0, total: total.clone() };
+        counted.set(bytes as u64);
+        counted
+    }
+
+    /// So many bytes it is now.
+    pub fn set(&mut self, bytes: u64) {
+        self.total.subtract(std::mem::replace(&mut self.bytes, bytes));
+        self.total.add(bytes);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.total.subtract(self.bytes);
+    }
+}
+
 impl Shard {
     /// Bytes that count against the budget.
     pub fn memory_used(&self) -> u64 {
@@ -88,14 +125,31 @@ impl Shard {
             + CONNECTION_BYTES * self.connections.len() as u64
             + SESSION_BYTES * self.sessions.len() as u64
             + FILTER_BYTES * self.topics.filter_count() as u64
+            + self.topics.held_bytes()
+            + RETAINED_BYTES * self.retained.len() as u64
+    }
+
+    /// How near the budget is now; `pressure` is how near it was at the end of the last turn.
+    pub(super) fn pressure_now(&self) -> Pressure {
+        Pressure::of(self.memory_used(), self.limits.memory_budget_bytes)
     }
 
     /// Looks anew how near the budget is; once a turn.
     pub(super) fn update_pressure(&mut self) {
-        self.pressure = Pressure::of(self.memory_used(), self.limits.memory_budget_bytes);
+        self.pressure = self.pressure_now();
         if self.pressure == Pressure::DropSlowest {
             self.drop_slowest();
         }
+    }
+
+    /// Gives away what is only kept for reuse: a load that has gone needed it, and the next one can have it made again.
+    pub fn trim(&mut self) {
+        self.spare_batches = Vec::new();
+        self.chunks = Chunks::default();
+        self.peers.trim();
+        self.connections.trim();
+        self.sessions.trim();
+        self.topics.trim();
     }
 
     /// Disconnects the client with the most unread output. One a turn: the memory has to come back before the next one is judged.

@@ -109,17 +109,22 @@ impl Shard {
         }
     }
 
-    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+    fn check_connect(&mut self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
         if connect.client_id.is_empty() && (connect.version == Version::V31 || connect.version == Version::V311 && !connect.clean_start) {
             // [MQTT-3.1.3-7] [MQTT-3.1.3-8]
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
         }
         if connect.client_id.len() > usize::from(self.limits.max_client_id_bytes) {
             // [MQTT-3.1.3-8] [MQTT-3.1.3-9]
+            self.counters.count_refused(RefuseReason::ClientId);
             return Err(ReasonCode::CLIENT_ID_NOT_VALID);
         }
         if let Some(will) = &connect.will {
-            if TopicName::new(will.topic).is_err() || !self.topic_within_limits(will.topic) {
+            if !self.topic_within_limits(will.topic) {
+                self.counters.count_refused(RefuseReason::Topic);
+                return Err(ReasonCode::TOPIC_NAME_INVALID);
+            }
+            if TopicName::new(will.topic).is_err() {
                 return Err(ReasonCode::TOPIC_NAME_INVALID);
             }
             if super::publish::is_sys(will.topic) {
@@ -246,7 +251,8 @@ impl Shard {
         will.properties.encode_forward(&mut forward);
         let incoming =
             Incoming { topic: will.topic, payload: will.payload, forward: &forward, qos: will.qos, retain: will.retain, expires_at: NEVER };
-        Will { message: incoming.to_message(), expiry_s: will.properties.message_expiry, delay_s: will.properties.will_delay.unwrap_or(0) }
+        let Properties { message_expiry, will_delay, .. } = &will.properties;
+        Will::new(incoming.to_message(), *message_expiry, will_delay.unwrap_or(0), &self.held_bytes)
     }
 
     fn attach(&mut self, id: ConnId, session: u32, connect: &Connect<'_>, terms: Terms, keep_alive_s: u16) {

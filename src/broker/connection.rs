@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::acks::PendingAcks;
 use super::aliases::{Alias, TopicAliases};
 use super::authenticate::Authentication;
+use super::budget::{Counted, HeldBytes};
 use super::fetch::Fetches;
 use super::ids::ConnId;
 use super::outbox::OutBatch;
@@ -49,8 +50,32 @@ impl Paused {
 }
 
 /// Topics by alias, from 1 on; few clients set any, so that a connection only has a place for them once one does.
-#[derive(Debug, Default)]
-pub struct ClientAliases(pub Vec<Option<Rc<str>>>);
+#[derive(Debug)]
+pub struct ClientAliases {
+    topics: Vec<Option<Rc<str>>>,
+    counted: Counted,
+}
+
+impl ClientAliases {
+    pub fn new(total: &HeldBytes) -> ClientAliases {
+        ClientAliases { topics: Vec::new(), counted: Counted::new(0, total) }
+    }
+
+    /// The topic of an alias, if it was set.
+    pub fn get(&self, alias: u16) -> Option<Rc<str>> {
+        self.topics.get(usize::from(alias) - 1).cloned().flatten()
+    }
+
+    /// Sets an alias, from 1 on, or sets it anew.
+    pub fn set(&mut self, alias: u16, topic: &str) {
+        let index = usize::from(alias) - 1;
+        if self.topics.len() <= index {
+            self.topics.resize(index + 1, None);
+        }
+        let before = self.topics[index].replace(topic.into()).map_or(0, |before| before.len());
+        self.counted.set(self.counted.get() + topic.len() as u64 - before as u64);
+    }
+}
 
 /// A connection. The first fields are those that a delivery touches.
 #[derive(Debug)]
@@ -221,6 +246,11 @@ impl Connections {
 
     pub fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Gives the free room behind the last connection away.
+    pub fn trim(&mut self) {
+        self.slots.shrink_to_fit();
     }
 
     /// All connections, in the order of their slots.

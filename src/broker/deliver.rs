@@ -5,17 +5,24 @@ use super::aliases::Alias;
 use super::budget::Pressure;
 use super::connection::{NONE, State};
 use super::ids::ConnId;
-use super::message::{Delivery, Incoming, Transmission, remaining_s};
+use super::message::{Delivery, Incoming, Message, Transmission, remaining_s};
 use super::outgoing::{Held, InFlight, Outgoing, Stage, packet_id};
 use super::route::Job;
 use super::shard::Shard;
 use crate::config::{Limits, QueueFull};
-use crate::metrics::DropReason;
+use crate::metrics::{DropReason, RefuseReason};
 use crate::mqtt::{Ack, PacketType, Properties, PublishOut, QoS, ReasonCode, encode};
 
 impl Shard {
-    /// QoS 0: into the client's output if it is connected and has room; never stored [MQTT-4.3.1-1].
-    pub(super) fn deliver_at_most_once(&mut self, session: u32, incoming: &Incoming<'_>, retain: bool, subscription_ids: &[u32]) {
+    /// QoS 0: into the client's output if it is connected and has room; never stored [MQTT-4.3.1-1]. A payload that `owned` holds is not copied.
+    pub(super) fn deliver_at_most_once(
+        &mut self,
+        session: u32,
+        incoming: &Incoming<'_>,
+        owned: Option<&Message>,
+        retain: bool,
+        subscription_ids: &[u32],
+    ) {
         self.counters.deliveries_matched += 1;
         let Some(slot) = self.sessions.get(session).map(|session| session.connection).filter(|&slot| slot != NONE) else {
             return self.counters.count_dropped(DropReason::Offline, 1);
@@ -23,7 +30,7 @@ impl Shard {
         let (now, allowed) = (self.now, self.allowed_unsent);
         let Some(conn) = self.output(slot) else { return };
         if conn.unsent() as u64 > allowed {
-            return self.counters.count_dropped(DropReason::OutBufferFull, 1);
+            return self.drop_for(session, DropReason::OutBufferFull, 1);
         }
         let packet = |alias: Alias| PublishOut {
             retain,
@@ -37,10 +44,13 @@ impl Shard {
         let fits = |alias| maximum == u32::MAX as usize || encode::publish_len(version, &packet(alias)) <= maximum;
         let Some(alias) = conn.alias_of(incoming.topic).if_it_fits(fits) else {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
-            return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+            return self.drop_for(session, DropReason::PacketTooLargeForClient, 1);
         };
         let packet = packet(alias);
-        encode::publish(conn.out.own(), conn.version, &packet);
+        match owned {
+            Some(message) => message.encode(&mut conn.out, version, &packet),
+            None => encode::publish(conn.out.own(), version, &packet),
+        }
         conn.alias_sent(incoming.topic, alias);
         self.counters.packets_sent += 1;
         self.counters.publishes_sent[0] += 1;
@@ -50,7 +60,8 @@ impl Shard {
     /// A retained message that was fetched for a session: it had its room when it was asked for, and is not lost to what came live meanwhile.
     pub(super) fn deliver_fetched(&mut self, index: u32, delivery: Delivery) {
         if delivery.qos == QoS::AtMostOnce {
-            self.deliver_at_most_once(index, &delivery.message.as_incoming(), delivery.retain, &delivery.subscription_ids);
+            let Delivery { message, retain, subscription_ids, .. } = &delivery;
+            self.deliver_at_most_once(index, &message.as_incoming(), Some(message), *retain, subscription_ids);
         } else if let Some(delivery) = self.start_at_once(index, delivery, false) {
             self.enqueue(index, delivery);
         }
@@ -107,6 +118,7 @@ impl Shard {
         if !memory_short {
             self.watch_full_queue(index);
         }
+        self.refuse_for(index, RefuseReason::FullQueue);
         let Some(job) = job.filter(|job| job.holds()) else {
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
@@ -123,7 +135,9 @@ impl Shard {
             return ReasonCode::QUOTA_EXCEEDED;
         }
         let ticket: TicketId = job.wait(&mut self.tickets);
-        outgoing.hold(Held { delivery, ticket });
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.outgoing().hold(Held { delivery, ticket });
+        }
         self.counters.deliveries_matched += 1;
         self.counters.deliveries_queued += 1;
         ReasonCode::SUCCESS
@@ -144,7 +158,7 @@ impl Shard {
     /// Drops the message that waits longest; false if none waits.
     fn drop_first(&mut self, index: u32, reason: DropReason) -> bool {
         let Some((number, _)) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { return false };
-        self.counters.count_dropped(reason, 1);
+        self.drop_for(index, reason, 1);
         self.note_finished(index, number);
         true
     }
@@ -173,7 +187,7 @@ impl Shard {
         let to = |alias| Transmission { version, packet_id: packet_id(number), dup: false, now, max_packet_bytes, alias };
         let Some(alias) = conn.alias_of(delivery.message.topic()).if_it_fits(|alias| delivery.fits(to(alias))) else {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
-            self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+            self.drop_for(index, DropReason::PacketTooLargeForClient, 1);
             return self.note_finished(index, number);
         };
         delivery.encode(&mut conn.out, to(alias));
@@ -224,7 +238,7 @@ impl Shard {
         } else {
             // Too large for what the client allows now: as if it had been sent and acknowledged [MQTT-3.1.2-25].
             let finished = session.outgoing().finish(packet_id, |_| true);
-            self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+            self.drop_for(index, DropReason::PacketTooLargeForClient, 1);
             finished.into_iter().for_each(|number| self.note_finished(index, number));
         }
         true

@@ -6,7 +6,7 @@ use super::message::NEVER;
 use super::outgoing::Outgoing;
 use super::shard::{Command, Shard};
 use super::timers::TimerKey;
-use crate::metrics::{CloseCause, DropReason};
+use crate::metrics::{CloseCause, DropReason, RefuseReason};
 use crate::mqtt::{DecodeError, Disconnect, Properties, ReasonCode, encode};
 
 /// Whether the will is to be sent when a connection ends.
@@ -117,6 +117,7 @@ impl Shard {
         if expiry_s == 0 {
             self.end_session(index, DropReason::SessionExpired);
         } else if offline > u64::from(self.limits.max_offline_sessions) {
+            self.counters.count_refused(RefuseReason::OfflineSessions);
             self.end_session(index, DropReason::NoSession);
         } else if expiry_s != FOREVER_S {
             let timer = self.wheel.schedule(self.now + u64::from(expiry_s) * 1_000, TimerKey::SessionExpiry { session: index, generation });

@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
+use super::budget::{Counted, HeldBytes};
 use super::disconnect::Will;
 use super::ids::{ConnId, ShardId, ShardSet};
-use super::message::{Delivery, Incoming, SubscriptionIds};
+use super::message::{Delivery, Message, SubscriptionIds};
 use super::peer::{Batch, PeerMessage, PeerOptions, PeerPublish};
 use super::retained::Cursor;
 use super::session::{FixedHasher, Subscription, delivered_qos, owner_of};
@@ -26,10 +27,14 @@ const SLICE: u32 = 64;
 const SLICE_BYTES: usize = 64 * 1024;
 /// Subscriptions of one connection that are read for at the same time.
 const READING: usize = 4;
+/// With more than this waiting for a shard, what it asks for next has to wait as well.
+const PEER_HIGH_WATER_BYTES: usize = 8 * 1024 * 1024;
 /// A client that has less than this unsent, and less than a slice queued, gets the next slice.
 const ROOM_BYTES: usize = 256 * 1024;
 /// Topics that may come live to a client while its fetches are open.
 const MAX_LIVE: usize = 100_000;
+/// What such a topic takes, with the table's free room.
+const LIVE_BYTES: u64 = 32;
 /// Subscriptions of one connection that may wait for retained messages.
 pub(super) const MAX_FETCHES: usize = 100_000;
 
@@ -39,6 +44,12 @@ struct Waiting {
     id: u64,
     filter: Box<str>,
     subscriber: Subscriber,
+}
+
+impl Waiting {
+    fn bytes(&self) -> u64 {
+        (size_of::<Waiting>() + self.filter.len()) as u64
+    }
 }
 
 /// A subscription that is read for.
@@ -64,11 +75,33 @@ pub struct Fetches {
     released: u64,
     /// Topics that were delivered live, and the last fetch that was known then.
     live: HashMap<u64, u64, FixedHasher>,
+    /// Bytes of all this: the client may let it wait for as long as it likes.
+    counted: Counted,
 }
 
 impl Fetches {
-    fn new() -> Fetches {
-        Fetches { waiting: VecDeque::new(), reading: Vec::new(), released: 0, live: HashMap::with_hasher(FixedHasher::default()) }
+    fn new(total: &HeldBytes) -> Fetches {
+        let live = HashMap::with_hasher(FixedHasher::default());
+        Fetches { waiting: VecDeque::new(), reading: Vec::new(), released: 0, live, counted: Counted::new(0, total) }
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.counted.set(self.counted.get() + waiting.bytes());
+        self.waiting.push_back(waiting);
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        self.counted.set(self.counted.get() - waiting.bytes());
+        Some(waiting)
+    }
+
+    /// Notes a topic that was delivered live; gives how many there are.
+    fn note_live(&mut self, fingerprint: u64, last: u64) -> usize {
+        if self.live.insert(fingerprint, last).is_none() {
+            self.counted.set(self.counted.get() + LIVE_BYTES);
+        }
+        self.live.len()
     }
 
     pub fn len(&self) -> usize {
@@ -92,7 +125,7 @@ impl Shard {
         let Some(conn) = self.connections.get_mut(conn) else { return };
         self.last_fetch += 1;
         let waiting = Waiting { id: self.last_fetch, filter: filter.into(), subscriber };
-        conn.fetches.get_or_insert_with(|| Box::new(Fetches::new())).waiting.push_back(waiting);
+        conn.fetches.get_or_insert_with(|| Box::new(Fetches::new(&self.held_bytes))).push(waiting);
     }
 
     /// The SUBACK for everything up to this fetch has left.
@@ -116,7 +149,7 @@ impl Shard {
                 continue;
             }
             let may_begin = fetches.reading.len() < READING && fetches.waiting.front().is_some_and(|next| next.id <= fetches.released);
-            let next = if may_begin { fetches.waiting.pop_front() } else { None };
+            let next = if may_begin { fetches.pop() } else { None };
             let Some(next) = next else { break };
             self.begin_fetch(slot, next);
         }
@@ -129,7 +162,7 @@ impl Shard {
         let fetches = conn.fetches.as_ref()?;
         let queued = self.sessions.get(conn.session)?.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued() as u32);
         let room = self.limits.max_queued_messages.saturating_sub(queued + fetches.promised());
-        (conn.unsent() <= ROOM_BYTES && queued <= SLICE && room > 0).then_some(room)
+        (conn.unsent() <= ROOM_BYTES && conn.unsent() as u64 <= self.allowed_unsent && queued <= SLICE && room > 0).then_some(room)
     }
 
     fn begin_fetch(&mut self, slot: u32, next: Waiting) {
@@ -167,7 +200,7 @@ impl Shard {
         let fingerprint = self.topics.fingerprint(topic);
         let fetches = self.connections.slot(slot).and_then(|conn| conn.fetches.as_ref());
         if fetches.is_some_and(|fetches| !fetches.overtaken(id, fingerprint)) {
-            self.deliver_retained(&message.as_incoming(), subscriber);
+            self.deliver_retained(message, subscriber);
         }
     }
 
@@ -206,47 +239,77 @@ impl Shard {
     pub(super) fn note_live_retained(&mut self, session: u32, topic: &str) {
         let Some(slot) = self.sessions.get(session).map(|session| session.connection) else { return };
         let last = self.last_fetch;
-        if let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) {
-            fetches.live.insert(self.topics.fingerprint(topic), last);
-            if fetches.live.len() > MAX_LIVE
-                && let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation)
-            {
-                // It has left its retained messages unread for that long: what it is still owed cannot be told any more.
-                self.disconnect(ConnId { slot, generation }, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
-            }
+        let Some(conn) = self.connections.slot_mut(slot) else { return };
+        let generation = conn.generation;
+        let Some(fetches) = &mut conn.fetches else { return };
+        if fetches.note_live(self.topics.fingerprint(topic), last) > MAX_LIVE {
+            // It has left its retained messages unread for that long: what it is still owed cannot be told any more.
+            self.disconnect(ConnId { slot, generation }, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
         }
     }
 
     /// Another shard (or this one) asks for the next slice of what this shard owns.
     pub(super) fn on_retained_read(&mut self, from: ShardId, fetch: u64, filter: &str, max: u32) {
         let mut cursor = self.cursors.remove(&(from, fetch)).unwrap_or_else(|| Cursor::new(filter));
-        let batch = self.peers.to(from);
-        let now = self.now;
-        let mut bytes = 0;
-        let done = self.retained.next_batch(&mut cursor, max as usize, |_, message| {
-            if message.expires_at > now {
-                let copy = batch.copy(&message.as_incoming(), PeerOptions::default(), &[]);
-                batch.messages.push(PeerMessage::RetainedItem { fetch, message: copy });
-                bytes += message.bytes() as usize;
-            }
-            bytes < SLICE_BYTES
-        });
-        batch.messages.push(PeerMessage::RetainedSlice { fetch, done });
+        let done =
+            if from == self.id { self.deliver_own_slice(fetch, &mut cursor, max) } else { self.copy_slice(from, fetch, &mut cursor, max) };
+        self.peers.to(from).messages.push(PeerMessage::RetainedSlice { fetch, done });
         if !done {
             self.cursors.insert((from, fetch), cursor);
         }
     }
 
+    /// A slice for another shard. Where a lot waits for that one already, the slice stays empty and is asked for again, behind all that waits: however many
+    /// ask in one turn, their messages do not pile up in one batch.
+    fn copy_slice(&mut self, to: ShardId, fetch: u64, cursor: &mut Cursor, max: u32) -> bool {
+        let now = self.now;
+        let batch = self.peers.to(to);
+        let mut bytes = 0;
+        batch.len_bytes() <= PEER_HIGH_WATER_BYTES
+            && self.retained.next_batch(cursor, max as usize, |_, message| {
+                if message.expires_at > now {
+                    let copy = batch.copy(&message.as_incoming(), PeerOptions::default(), &[]);
+                    batch.messages.push(PeerMessage::RetainedItem { fetch, message: copy });
+                    bytes += message.bytes() as usize;
+                }
+                bytes < SLICE_BYTES
+            })
+    }
+
+    /// A slice for a connection of this shard: the messages are shared with the store, not copied.
+    fn deliver_own_slice(&mut self, fetch: u64, cursor: &mut Cursor, max: u32) -> bool {
+        let now = self.now;
+        let mut found: Vec<Message> = Vec::new();
+        let mut bytes = 0;
+        let done = self.retained.next_batch(cursor, max as usize, |_, message| {
+            if message.expires_at > now {
+                found.push(message.clone());
+                bytes += message.bytes() as usize;
+            }
+            bytes < SLICE_BYTES
+        });
+        for message in found {
+            if let Some(subscriber) = self.subscriber_of_item(fetch, message.topic()) {
+                self.deliver_retained(message, subscriber);
+            }
+        }
+        done
+    }
+
     /// A retained message for a connection of this shard.
     pub(super) fn on_retained_item(&mut self, fetch: u64, publish: &PeerPublish, batch: &Batch) {
         let incoming = batch.view(publish);
-        let fingerprint = self.topics.fingerprint(incoming.topic);
-        let Some(fetches) = self.fetches_with(fetch) else { return };
-        let Some(reading) = fetches.reading.iter().find(|reading| reading.id == fetch) else { return };
-        let subscriber = reading.subscriber;
-        if !fetches.overtaken(fetch, fingerprint) {
-            self.deliver_retained(&incoming, subscriber);
+        if let Some(subscriber) = self.subscriber_of_item(fetch, incoming.topic) {
+            self.deliver_retained(incoming.to_message(), subscriber);
         }
+    }
+
+    /// Who is to get what this fetch has found for a topic; nobody, if that was overtaken or is not wanted any more.
+    fn subscriber_of_item(&mut self, fetch: u64, topic: &str) -> Option<Subscriber> {
+        let fingerprint = self.topics.fingerprint(topic);
+        let fetches = self.fetches_with(fetch)?;
+        let subscriber = fetches.reading.iter().find(|reading| reading.id == fetch)?.subscriber;
+        (!fetches.overtaken(fetch, fingerprint)).then_some(subscriber)
     }
 
     fn fetches_with(&mut self, fetch: u64) -> Option<&mut Fetches> {
@@ -255,8 +318,8 @@ impl Shard {
     }
 
     /// A retained message that is sent because of a SUBSCRIBE carries RETAIN [MQTT-3.3.1-8].
-    fn deliver_retained(&mut self, incoming: &Incoming<'_>, subscriber: Subscriber) {
-        if incoming.expires_at <= self.now {
+    fn deliver_retained(&mut self, message: Message, subscriber: Subscriber) {
+        if message.expires_at <= self.now {
             // It ended on the way from its shard [MQTT-3.3.2-5].
             self.counters.deliveries_matched += 1;
             return self.counters.count_dropped(DropReason::Expired, 1);
@@ -265,11 +328,8 @@ impl Shard {
         if subscriber.subscription_id != 0 {
             subscription_ids.push(subscriber.subscription_id);
         }
-        let qos = delivered_qos(incoming.qos, subscriber.options.qos());
-        self.deliver_fetched(
-            subscriber.session,
-            Delivery { message: incoming.to_message(), qos, retain: true, subscription_ids, share: 0 },
-        );
+        let qos = delivered_qos(message.qos, subscriber.options.qos());
+        self.deliver_fetched(subscriber.session, Delivery { message, qos, retain: true, subscription_ids, share: 0 });
     }
 
     /// A shard has answered.

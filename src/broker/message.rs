@@ -104,6 +104,17 @@ impl Message {
         self.topic_len as usize + self.forward_len as usize
     }
 
+    /// Appends a PUBLISH with this message's payload; a large one is not copied.
+    #[inline]
+    pub fn encode(&self, out: &mut OutBatch, version: Version, packet: &PublishOut<'_>) {
+        if packet.payload.len() < SHARE_PAYLOAD_BYTES {
+            encode::publish(out.own(), version, packet);
+        } else {
+            encode::publish_head(out.own(), version, packet);
+            out.push_shared(&self.body, self.payload_start() as u32, self.body.len() as u32);
+        }
+    }
+
     /// Bytes that the message holds in memory.
     pub fn bytes(&self) -> u32 {
         self.body.len() as u32 + OVERHEAD_BYTES
@@ -164,13 +175,7 @@ impl Delivery {
 
     /// Appends the PUBLISH to a connection's output.
     pub fn encode(&self, out: &mut OutBatch, to: Transmission) {
-        let packet = self.packet(to);
-        if packet.payload.len() < SHARE_PAYLOAD_BYTES {
-            encode::publish(out.own(), to.version, &packet);
-        } else {
-            encode::publish_head(out.own(), to.version, &packet);
-            out.push_shared(&self.message.body, self.message.payload_start() as u32, self.message.body.len() as u32);
-        }
+        self.message.encode(out, to.version, &self.packet(to));
     }
 
     fn packet(&self, to: Transmission) -> PublishOut<'_> {

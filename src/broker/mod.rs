@@ -9,7 +9,7 @@
 //! route, run  to everyone who wants it          retain, fetch         retained messages: the store, and reading it
 //! deliver     to one session                    timers, sys           what happens by itself
 //! batch       from another shard                rate                  slowing a client down
-//! inspect     what is held
+//! inspect     what is held                  limited               who hits limits
 //! ```
 //!
 //! The rest are the parts of its state: connections, sessions, outgoing messages, acknowledgements, topics, retained messages, timers, output.
@@ -32,6 +32,7 @@ pub mod ids;
 mod inspect;
 mod interest;
 pub mod journal;
+mod limited;
 mod message;
 pub mod outbox;
 mod outgoing;

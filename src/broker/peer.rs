@@ -240,6 +240,11 @@ impl Peers {
         }
     }
 
+    /// Keeps nothing for reuse.
+    pub fn trim(&mut self) {
+        self.spare = Vec::new();
+    }
+
     /// Bytes that wait for one shard.
     pub fn waiting_bytes(&self, shard: ShardId) -> usize {
         self.outbound[usize::from(shard.0)].len_bytes()

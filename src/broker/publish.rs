@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::acks::{AnswerTo, TicketId};
-use super::connection::{Connection, NONE, State};
+use super::connection::{ClientAliases, Connection, NONE, State};
 use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
@@ -12,6 +12,7 @@ use super::session::{Kept, Received, Refusal};
 use super::shard::Shard;
 use super::timers::TimerKey;
 use crate::config::Durability;
+use crate::metrics::RefuseReason;
 use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
 
 impl Shard {
@@ -57,25 +58,25 @@ impl Shard {
             self.refuse_with(id, ReasonCode::TOPIC_ALIAS_INVALID, "topic alias above the maximum");
             return None;
         }
-        let aliases = &mut self.connections.get_mut(id)?.aliases.get_or_insert_with(Box::default).0;
-        let index = usize::from(alias) - 1;
+        let held_bytes = &self.held_bytes;
+        let aliases = self.connections.get_mut(id)?.aliases.get_or_insert_with(|| Box::new(ClientAliases::new(held_bytes)));
         if publish.topic.is_empty() {
-            let topic = aliases.get(index).cloned().flatten();
+            let topic = aliases.get(alias);
             if topic.is_none() {
                 self.refuse(id, DecodeError::protocol("topic alias that was never set"));
                 return None;
             }
             return Some(topic);
         }
-        if aliases.len() <= index {
-            aliases.resize(index + 1, None);
-        }
-        aliases[index] = Some(publish.topic.into());
+        aliases.set(alias, publish.topic);
         Some(None)
     }
 
     fn on_publish_to(&mut self, id: ConnId, publish: &Publish<'_>, topic: &str, forward: &[u8]) {
         if !self.topic_within_limits(topic) {
+            if let Some(session) = self.session_of(id) {
+                self.refuse_for(session, RefuseReason::Topic);
+            }
             return self.refuse_with(id, ReasonCode::TOPIC_NAME_INVALID, "topic name longer or deeper than the limit");
         }
         let incoming = Incoming {
@@ -356,6 +357,9 @@ impl Shard {
                 conn.timer = Some(timer);
             }
             return;
+        }
+        if let Some(session) = self.session_of(id) {
+            self.refuse_for(session, RefuseReason::FullQueuePatience);
         }
         self.disconnect(id, ReasonCode::SERVER_BUSY, Will::Publish);
     }

@@ -71,7 +71,8 @@ impl Shard {
             return;
         }
         conn.paused.by_rate = true;
-        self.counters.count_refused(RefuseReason::PublishRate);
+        let session = conn.session;
+        self.refuse_for(session, RefuseReason::PublishRate);
         self.wheel.schedule(self.now + wait_ms, TimerKey::Rate(id));
     }
 

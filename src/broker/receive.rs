@@ -48,7 +48,9 @@ impl Shard {
     /// Messages stop at the output limit, but answers do not: a client that only asks and never reads is let go.
     fn check_reader(&mut self, id: ConnId) {
         let limit = u64::from(self.limits.out_buffer_bytes) + u64::from(self.limits.max_packet_bytes) + ANSWERS_BYTES;
-        if self.connections.get(id).is_some_and(|conn| conn.state == State::Connected && conn.unsent() as u64 > limit) {
+        let Some(conn) = self.connections.get(id) else { return };
+        if conn.state == State::Connected && conn.unsent() as u64 > limit {
+            self.refuse_for(conn.session, RefuseReason::UnreadAnswers);
             self.disconnect(id, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
         }
     }
@@ -213,12 +215,12 @@ impl Shard {
 
     /// A PUBLISH that the client was told not to send: 5.0 is told again, every client is disconnected [MQTT-3.2.2-11] [MQTT-3.2.2-14].
     fn refuse_publish(&mut self, id: ConnId, first: u8) {
-        let refused = self.connections.get(id).map_or(0, |conn| conn.refused_publish_flags);
+        let Some((refused, session)) = self.connections.get(id).map(|conn| (conn.refused_publish_flags, conn.session)) else { return };
         if first & refused & 0b0110 != 0 {
-            self.counters.count_refused(RefuseReason::Qos);
+            self.refuse_for(session, RefuseReason::Qos);
             self.refuse_with(id, ReasonCode::QOS_NOT_SUPPORTED, "PUBLISH with a QoS above the maximum");
         } else {
-            self.counters.count_refused(RefuseReason::Retain);
+            self.refuse_for(session, RefuseReason::Retain);
             self.refuse_with(id, ReasonCode::RETAIN_NOT_SUPPORTED, "PUBLISH with RETAIN, which is not available");
         }
     }
@@ -253,6 +255,9 @@ impl Shard {
         self.finish_run();
         if let Some(conn) = self.connections.get(id) {
             tracing::debug!(slot = id.slot, peer = ?peer(conn), "protocol error: {error}");
+            if let Some(limit) = limit_of(error.reason) {
+                self.refuse_for(conn.session, limit);
+            }
         }
         match self.connections.get(id).map(|conn| conn.state) {
             // [MQTT-4.12.0-4]; no DISCONNECT before CONNACK [MQTT-3.14.0-1]
@@ -264,6 +269,16 @@ impl Shard {
     /// What to tell a client that breaks a rule which has a reason code of its own.
     pub(super) fn refuse_with(&mut self, id: ConnId, reason: ReasonCode, what: &'static str) {
         self.refuse(id, DecodeError { reason, what });
+    }
+}
+
+/// The limit that an error is about, if it is about one.
+fn limit_of(reason: ReasonCode) -> Option<RefuseReason> {
+    match reason {
+        ReasonCode::PACKET_TOO_LARGE => Some(RefuseReason::PacketSize),
+        ReasonCode::RECEIVE_MAXIMUM_EXCEEDED => Some(RefuseReason::ReceiveMaximum),
+        ReasonCode::TOPIC_ALIAS_INVALID => Some(RefuseReason::TopicAlias),
+        _ => None,
     }
 }
 

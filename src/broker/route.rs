@@ -17,6 +17,8 @@ use crate::mqtt::{QoS, ReasonCode};
 
 /// A shard with more than this waiting for it gets no QoS 0 message; QoS 1 and 2 are refused.
 pub(super) const PEER_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+/// From this size on, a payload is copied once for all who get it one by one, and not once for each.
+const LARGE_PAYLOAD_BYTES: usize = 64 * 1024;
 
 /// Buffers that routing uses again and again.
 #[derive(Default)]
@@ -366,7 +368,9 @@ impl Shard {
         let retain = incoming.retain && to.retain_as_published;
         let qos = delivered_qos(incoming.qos, to.qos);
         if qos == QoS::AtMostOnce {
-            self.deliver_at_most_once(to.session, incoming, retain, to.subscription_ids);
+            let large = incoming.payload.len() >= LARGE_PAYLOAD_BYTES;
+            let owned = large.then(|| &*message.get_or_insert_with(|| incoming.to_message()));
+            self.deliver_at_most_once(to.session, incoming, owned, retain, to.subscription_ids);
             return ReasonCode::SUCCESS;
         }
         let message = message.get_or_insert_with(|| incoming.to_message()).clone();

@@ -94,6 +94,22 @@ fn plain_publish(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// The packets at the front of `bytes` that begin like the first one of the run: their bytes, how many they are, and the bytes of the largest.
+#[inline(never)]
+fn scan(bytes: &[u8], prefix: &[u8], limit: usize) -> (usize, u64, usize) {
+    let (mut end, mut count, mut largest) = (0, 0, 0);
+    while let Some((header, total)) = plain_publish(&bytes[end..]) {
+        let next = &bytes[end..];
+        if total > next.len() || total > limit || !next[header..total].starts_with(prefix) {
+            break;
+        }
+        end += total;
+        count += 1;
+        largest = largest.max(total);
+    }
+    (end, count, largest)
+}
+
 impl Shard {
     /// A QoS 0 publish without RETAIN, of a session or, with [`NONE`], of another shard. `source` is the connection that it came from, if it came from one
     /// and without properties. False where its subscribers do not all get the same bytes, and nothing was done: then it goes its own way.
@@ -119,17 +135,7 @@ impl Shard {
     }
 
     fn continue_run_of(&mut self, id: ConnId, family: usize, bytes: &[u8]) -> usize {
-        let limit = self.run.max_packet_bytes as usize;
-        let (mut end, mut count, mut largest) = (0, 0_u64, 0);
-        while let Some((header, total)) = plain_publish(&bytes[end..]) {
-            let next = &bytes[end..];
-            if total > next.len() || total > limit || !next[header..total].starts_with(&self.run.prefix) {
-                break;
-            }
-            end += total;
-            count += 1;
-            largest = largest.max(total);
-        }
+        let (end, count, largest) = scan(bytes, &self.run.prefix, self.run.max_packet_bytes as usize);
         if count == 0 {
             return 0;
         }
@@ -271,7 +277,8 @@ impl Shard {
         let allowed = self.allowed_unsent;
         let Some(conn) = self.output(slot) else { return };
         if conn.unsent() as u64 > allowed {
-            return self.counters.count_dropped(DropReason::OutBufferFull, count);
+            let session = conn.session;
+            return self.drop_for(session, DropReason::OutBufferFull, count);
         }
         if largest > conn.max_packet_bytes as usize {
             let before = conn.out.own().len();
@@ -282,6 +289,7 @@ impl Shard {
         append(conn);
         self.counters.publishes_sent[QoS::AtMostOnce as usize] += count;
         self.counters.packets_sent += count;
+        self.account_copies(slot);
     }
 
     fn send_run_to_shards(&mut self, incoming: &Incoming<'_>) {
@@ -322,12 +330,14 @@ impl Shard {
         let Family { slots, chunk, largest } = std::mem::take(&mut self.run.families[family]);
         let Some(chunk) = chunk else { return };
         let share = slots.len() >= SHARE_SUBSCRIBERS && chunk.len() >= SHARE_BYTES;
-        let allowed = self.allowed_unsent;
         let mut delivered = 0;
         for &slot in &slots {
+            // It shrinks with each copy.
+            let allowed = self.allowed_unsent;
             let Some(conn) = self.output(slot) else { continue };
             if conn.unsent() as u64 > allowed {
-                self.counters.count_dropped(DropReason::OutBufferFull, count);
+                let session = conn.session;
+                self.drop_for(session, DropReason::OutBufferFull, count);
                 continue;
             }
             if largest > conn.max_packet_bytes as usize {
@@ -338,6 +348,7 @@ impl Shard {
                 conn.out.push_shared(&chunk, 0, chunk.len() as u32);
             } else {
                 conn.out.own().extend_from_slice(&chunk);
+                self.account_copies(slot);
             }
             delivered += count;
         }
@@ -350,6 +361,7 @@ impl Shard {
     /// Packets for a client whose Maximum Packet Size is smaller than the largest of them [MQTT-3.1.2-24].
     fn deliver_those_that_fit(&mut self, slot: u32, packets: &[u8]) {
         let Some(conn) = self.connections.slot_mut(slot) else { return };
+        let (session, mut too_large) = (conn.session, 0);
         let mut rest = packets;
         while let Ok(Some(header)) = crate::mqtt::peek(rest, u32::MAX) {
             let (packet, after) = rest.split_at(header.total_len().min(rest.len()));
@@ -359,9 +371,13 @@ impl Shard {
                 self.counters.publishes_sent[0] += 1;
                 self.counters.packets_sent += 1;
             } else {
-                self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+                too_large += 1;
             }
         }
+        if too_large > 0 {
+            self.drop_for(session, DropReason::PacketTooLargeForClient, too_large);
+        }
+        self.account_copies(slot);
     }
 }
 

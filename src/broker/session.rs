@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet, HashTable};
 use slab::Slab;
 
 use super::acks::TicketId;
-use super::budget::HeldBytes;
+use super::budget::{Counted, HeldBytes, SUBSCRIPTION_BYTES};
 use super::connection::NONE;
 use super::ids::ShardId;
 use super::message::Message;
@@ -124,12 +124,22 @@ impl ReceivedIds {
 }
 
 /// A will that has not been sent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Will {
     pub message: Message,
+    /// Its bytes, until it is published or dropped.
+    _counted: Counted,
     /// Seconds that the message lives once it is published.
     pub expiry_s: Option<u32>,
     pub delay_s: u32,
+}
+
+impl Will {
+    /// A will whose bytes count in `total`.
+    pub fn new(message: Message, expiry_s: Option<u32>, delay_s: u32, total: &HeldBytes) -> Will {
+        let counted = Counted::new(message.bytes() as usize, total);
+        Will { message, _counted: counted, expiry_s, delay_s }
+    }
 }
 
 /// What a session needs to outlive the process.
@@ -181,6 +191,13 @@ impl Session {
         self.durable.as_ref().map_or(0, |durable| durable.id)
     }
 
+    /// Notes one more subscription. (One less is noted by whoever takes it out, or ends the session.)
+    pub fn subscribe(&mut self, subscription: Subscription) {
+        if self.subscriptions.insert(subscription) {
+            self.held_bytes.add(SUBSCRIPTION_BYTES);
+        }
+    }
+
     pub fn is_connected(&self) -> bool {
         self.connection != NONE
     }
@@ -227,6 +244,7 @@ impl Sessions {
     /// Makes a session; there must be none with this client identifier.
     pub fn insert(&mut self, client_id: &str, version: Version) -> u32 {
         self.generation = self.generation.wrapping_add(1);
+        self.held_bytes.add(client_id.len() as u64);
         let index = self.slots.insert(Session {
             client_id: client_id.into(),
             user: None,
@@ -250,6 +268,7 @@ impl Sessions {
 
     pub fn remove(&mut self, index: u32) -> Option<Session> {
         let session = self.slots.try_remove(index as usize)?;
+        self.held_bytes.subtract(session.client_id.len() as u64);
         if let Ok(entry) = self.by_client_id.find_entry(self.hasher.hash_one(&*session.client_id), |&other| other == index) {
             entry.remove();
         }
@@ -273,6 +292,13 @@ impl Sessions {
 
     pub fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Gives the free room behind the last session away.
+    pub fn trim(&mut self) {
+        self.slots.shrink_to_fit();
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.by_client_id.shrink_to(slots.len() * 2, |&index| hasher.hash_one(&*slots[index as usize].client_id));
     }
 
     /// One more than the largest index that is or was in use.

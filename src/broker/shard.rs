@@ -14,6 +14,7 @@ use super::connection::{Connections, Origin, State};
 use super::ids::{ConnId, ShardId};
 use super::interest::InterestState;
 use super::journal::Journal;
+use super::limited::Limited;
 use super::message::Chunks;
 use super::outbox::OutBatch;
 use super::peer::{Batch, Peers};
@@ -82,13 +83,14 @@ pub struct Shard {
     pub(super) scratch: Scratch,
     pub(super) chunks: Chunks,
     pub(super) counters: Counters,
+    pub(super) limited: Limited,
     pub(super) sys: SysState,
     /// What is to outlive the process; `None` where nothing is.
     pub(super) journal: Option<Box<Journal>>,
     commands: Vec<Command>,
     /// Slots of connections whose output grew.
     dirty: Vec<u32>,
-    spare_batches: Vec<OutBatch>,
+    pub(super) spare_batches: Vec<OutBatch>,
     /// Bytes that all clients together have not taken.
     pub(super) unsent: u64,
     /// Messages that sessions hold, and packets whose end has not come, bytes.
@@ -106,6 +108,8 @@ pub struct Shard {
 /// Empty output batches kept for reuse, and the largest of them, bytes.
 const KEEP_BATCHES: usize = 1_024;
 const KEEP_BATCH_BYTES: usize = 16 * 1024;
+/// Unsent output that a connection may have although the others use up the budget.
+const READER_BYTES: u64 = 16 * 1024;
 /// Copies for one connection are accounted for when they have grown by this much, or at the end of the turn.
 const ACCOUNT_STEP_BYTES: u32 = 64 * 1024;
 /// A shard that has more than this for one other shard does not read from its publishers until the other has taken some.
@@ -142,6 +146,7 @@ impl Shard {
             scratch: Scratch::default(),
             chunks: Chunks::default(),
             counters: Counters::default(),
+            limited: Limited::default(),
             sys: SysState::new(config.sys_interval_s, config.shards, now),
             journal: None,
             commands: Vec::new(),
@@ -180,6 +185,7 @@ impl Shard {
             return None;
         }
         if self.connections.len() >= self.limits.max_connections as usize {
+            self.counters.count_refused(RefuseReason::ShardFull);
             self.counters.count_closed(CloseCause::TooManyConnections);
             return None;
         }
@@ -279,6 +285,11 @@ impl Shard {
         self.peers.untake(to, batch);
     }
 
+    /// Bytes that wait for other shards.
+    pub fn waiting_for_others(&self) -> u64 {
+        (0..self.shards).map(|shard| self.peers.waiting_bytes(ShardId(shard)) as u64).sum()
+    }
+
     /// Whether other shards, or the disk, lag so far behind that publishers must wait.
     pub fn congested(&self) -> bool {
         (0..self.shards).any(|shard| self.peers.waiting_bytes(ShardId(shard)) > PEER_HIGH_WATER_BYTES)
@@ -296,6 +307,7 @@ impl Shard {
     }
 
     /// The next connection that has output and none under way, with that output. The shell sends it and reports [`Shard::sent`].
+    #[inline]
     pub fn next_output(&mut self) -> Option<(ConnId, OutBatch)> {
         while let Some(slot) = self.dirty.pop() {
             let Some(conn) = self.connections.slot_mut(slot) else { continue };
@@ -385,10 +397,13 @@ impl Shard {
 
     fn allowed_now(&self) -> u64 {
         let free = self.limits.out_budget_bytes.saturating_sub(self.unsent);
-        // Half of what is left: one slow client may hold much, many may hold little each, and the budget is never used up (dynamic thresholds).
-        self.pressure.bound_output(u64::from(self.limits.out_buffer_bytes).min(free / 2))
+        // Half of what is left: one slow client may hold much, many may hold little each (dynamic thresholds). And however much others hold, those who
+        // read what they get are to get it.
+        self.pressure.bound_output(u64::from(self.limits.out_buffer_bytes).min((free / 2).max(READER_BYTES)))
     }
 
+    /// Once a turn; not a part of the loop over the outputs.
+    #[inline(never)]
     fn recompute_allowed(&mut self) {
         self.update_pressure();
         self.allowed_unsent = self.allowed_now();

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::budget::Pressure;
+use super::budget::{Pressure, SUBSCRIPTION_BYTES};
 use super::fetch::MAX_FETCHES;
 use super::ids::ConnId;
 use super::interest::WaitingSuback;
@@ -59,21 +59,19 @@ impl Shard {
             // 3.x has no code for it: a violation of the rules for filters ends the connection [MQTT-4.8.0-1].
             return Err(DecodeError { reason: ReasonCode::TOPIC_FILTER_INVALID, what: "invalid topic filter" });
         }
-        if !valid || !self.topic_within_limits(entry.filter) {
+        let within = self.topic_within_limits(entry.filter);
+        if !within {
+            self.refuse_for(index, RefuseReason::Topic);
+        }
+        if !valid || !within {
             return Ok(failure(v5, ReasonCode::TOPIC_FILTER_INVALID));
         }
         let Some(terms) = self.connections.get(id).map(|conn| conn.terms) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         if let Some(refused) = self.refuse_subscription(terms, entry.filter, shared.is_some(), subscription_id, v5) {
             return refused;
         }
-        let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
-        let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
-        let full = subscribed >= self.limits.max_subscriptions_per_client as usize;
-        if fetches >= MAX_FETCHES || full && !self.has_subscription(index, entry.filter) {
-            return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
-        }
-        if self.pressure >= Pressure::RefuseSubscriptions {
-            self.counters.count_refused(RefuseReason::Memory);
+        if let Some(limit) = self.no_room_for(id, index, entry.filter) {
+            self.refuse_for(index, limit);
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
         // A lower QoS is granted than was asked for, never an error [MQTT-3.2.2-10].
@@ -104,11 +102,23 @@ impl Shard {
             }
         };
         if let Some(session) = self.sessions.get_mut(index) {
-            session.subscriptions.insert(subscription);
+            session.subscribe(subscription);
         }
         self.note_subscribed(index, entry.filter, subscription_id, options);
         // [MQTT-3.8.4-5] [MQTT-3.8.4-7]
         Ok(ReasonCode(qos as u8))
+    }
+
+    /// The limit that stands against one more subscription of a session.
+    fn no_room_for(&self, id: ConnId, index: u32, filter: &str) -> Option<RefuseReason> {
+        let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
+        let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
+        let full = subscribed >= self.limits.max_subscriptions_per_client as usize;
+        if fetches >= MAX_FETCHES || full && !self.has_subscription(index, filter) {
+            return Some(RefuseReason::Subscriptions);
+        }
+        // Looked at for each filter: those of one turn may take many times what their bytes do.
+        (self.pressure_now() >= Pressure::RefuseSubscriptions).then_some(RefuseReason::Memory)
     }
 
     /// Every shard knows the subscriptions: the client is told, and gets the retained messages [MQTT-3.8.4-1] [MQTT-3.8.4-2].
@@ -187,6 +197,7 @@ impl Shard {
             Subscription::Filter(filter) => self.topics.unsubscribe(filter, index),
             Subscription::Shared(group) => self.topics.unsubscribe_shared(group, index),
         };
+        self.held_bytes.subtract(SUBSCRIPTION_BYTES);
         self.tell_interest(removed.tell);
     }
 

@@ -49,6 +49,7 @@ impl Shard {
             retained_messages: self.retained.len() as u64,
             retained_bytes: self.retained_bytes,
             out_bytes: self.unsent,
+            limited_clients: self.limited.clients(self.now),
             ..Gauges::default()
         };
         for (_, session) in self.sessions.iter() {

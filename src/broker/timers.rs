@@ -31,6 +31,8 @@ pub enum TimerKey {
     Sys,
     /// The next look for retained messages whose time is over.
     Sweep,
+    /// The next report of who hit limits.
+    Limited,
 }
 
 impl Shard {
@@ -54,6 +56,7 @@ impl Shard {
                 TimerKey::Rate(id) => self.on_rate_timer(id),
                 TimerKey::Sys => self.on_sys_timer(),
                 TimerKey::Sweep => self.on_sweep(),
+                TimerKey::Limited => self.report_limited(),
             }
         }
         self.scratch.timers = due;

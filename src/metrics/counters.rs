@@ -2,7 +2,7 @@
 //!
 //! A counter only grows; a gauge is what is there now. The doc comment of a field is its help text for exporters.
 
-use super::{CloseCause, DropReason, RefuseReason};
+use super::{CloseCause, DropReason, Limit, RefuseReason};
 
 /// One value for an exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +25,17 @@ macro_rules! values {
         $(#[doc = $array_help:literal] $array:ident by $label:literal: [$count:expr] = $names:expr,)*
     }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name {
             $(#[doc = $help] pub $field: u64,)*
             $(#[doc = $array_help] pub $array: [u64; $count],)*
+        }
+
+        // Derived, it would end at arrays of 32 values.
+        impl Default for $name {
+            fn default() -> $name {
+                $name { $($field: 0,)* $($array: [0; $count],)* }
+            }
         }
 
         impl $name {
@@ -142,6 +149,8 @@ values! {
         /// Bytes of output not yet taken by the kernel.
         out_bytes,
         ;
+        /// Clients that a limit bit lately, by what it cost them.
+        limited_clients by "reason": [Limit::COUNT] = Limit::names(),
     }
 }
 

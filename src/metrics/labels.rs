@@ -127,6 +127,63 @@ labels! {
         PublishRate = "publish_rate",
         /// `limits.memory_budget_bytes`: a connection, a subscription or a message that the shard has no memory for.
         Memory = "memory",
+        /// `limits.max_connections`: closed when it was accepted.
+        ShardFull = "shard_full",
+        /// `limits.max_client_id_bytes`.
+        ClientId = "client_id",
+        /// `limits.max_packet_bytes`, or `limits.max_connect_packet_bytes` before CONNECT.
+        PacketSize = "packet_size",
+        /// `limits.max_topic_bytes` or `limits.max_topic_levels`: a publish, a will or a subscription.
+        Topic = "topic",
+        /// `limits.topic_alias_maximum`.
+        TopicAlias = "topic_alias",
+        /// `limits.receive_maximum`.
+        ReceiveMaximum = "receive_maximum",
+        /// `limits.max_subscriptions_per_client`, or too many of them waiting for their retained messages.
+        Subscriptions = "subscriptions",
+        /// `limits.max_queued_messages` or `limits.max_queued_bytes`: a message for this client was refused or held.
+        FullQueue = "full_queue",
+        /// `limits.full_queue_patience_ms`: a publisher that waited too long was closed.
+        FullQueuePatience = "full_queue_patience",
+        /// `limits.out_buffer_bytes`: a client that asks and does not read the answers was closed.
+        UnreadAnswers = "unread_answers",
+        /// `limits.max_offline_sessions`: a session ended with its connection.
+        OfflineSessions = "offline_sessions",
+    }
+}
+
+/// What stood in a client's way, whatever it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// A delivery to it was given up.
+    Dropped(DropReason),
+    /// It was refused something, or slowed down.
+    Refused(RefuseReason),
+}
+
+impl Limit {
+    /// How many there are.
+    pub const COUNT: usize = DropReason::COUNT + RefuseReason::COUNT;
+
+    /// The place in an array with one value for each.
+    pub fn index(self) -> usize {
+        match self {
+            Limit::Dropped(reason) => reason as usize,
+            Limit::Refused(reason) => DropReason::COUNT + reason as usize,
+        }
+    }
+
+    /// The name in metrics and topics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Dropped(reason) => reason.name(),
+            Limit::Refused(reason) => reason.name(),
+        }
+    }
+
+    /// All names, in the order of [`Limit::index`].
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        DropReason::names().chain(RefuseReason::names())
     }
 }
 

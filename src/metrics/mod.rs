@@ -10,6 +10,6 @@ mod load;
 mod sys;
 
 pub use counters::{Counters, Gauges, Metric, Snapshot};
-pub use labels::{CloseCause, DropReason, RefuseReason};
+pub use labels::{CloseCause, DropReason, Limit, RefuseReason};
 pub use load::LoadAverage;
 pub use sys::SysTree;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{DropReason, LoadAverage, RefuseReason, Snapshot};
+use super::{CloseCause, DropReason, Limit, LoadAverage, RefuseReason, Snapshot};
 
 /// Name below `$SYS/broker/load`, and what to average.
 type Load = (&'static str, fn(&Snapshot) -> u64);
@@ -72,6 +72,12 @@ impl SysTree {
         }
         for (reason, count) in RefuseReason::names().zip(total.counters.refused) {
             number(&format!("refused/{reason}"), count);
+        }
+        for (cause, count) in CloseCause::names().zip(total.counters.connections_closed) {
+            number(&format!("closed/{cause}"), count);
+        }
+        for (reason, clients) in Limit::names().zip(total.gauges.limited_clients) {
+            number(&format!("clients/limited/{reason}"), clients);
         }
         for (index, shard) in shards.iter().enumerate() {
             shard_numbers(index, shard, &mut number);

@@ -1,7 +1,7 @@
 //! The I/O shell: one pinned thread runs one shard.
 //!
 //! - [`driver`]: sockets over io_uring or epoll, behind one seam; and the bell that wakes a sleeping shard.
-//! - `gate`: how many connections a listener takes.
+//! - `gate`: how many connections a listener takes. `memory`: what a load leaves behind goes back to the system.
 //! - `shell`: the loop of a shard; `socket`: listeners and socket options; `threads`: the threads of the shards, and what they are made of.
 //! - `signals`, `notify`, `log`: the process and its surroundings.
 
@@ -9,6 +9,7 @@
 pub mod driver;
 mod gate;
 pub mod log;
+mod memory;
 pub mod notify;
 mod shell;
 pub mod signals;

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 
 use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Wait};
 use super::gate::Gates;
+use super::memory::Held;
 use super::socket;
 use crate::broker::{Admission, Batch, Command, ConnId, JournalJob, Origin, OutBatch, Shard, ShardId};
 use crate::config::Limits;
@@ -183,6 +184,7 @@ struct Pending {
     /// A job for the log's writer that found its ring full.
     job_left: Option<JournalJob>,
     stopping: Option<Instant>,
+    memory: Held,
 }
 
 impl Shell {
@@ -201,6 +203,7 @@ impl Shell {
             self.take_parcels(now, &mut pending);
             self.take_commits(now);
             self.shard.tick(now);
+            pending.memory.note(now, self.shard.memory_used() + self.shard.waiting_for_others());
             self.carry_out_commands(&mut pending);
             self.send_output(now);
             self.close_finished(&mut pending);
@@ -221,6 +224,10 @@ impl Shell {
 
     fn turn_driver(&mut self, pending: &mut Pending) -> std::io::Result<()> {
         let mut wait = self.wait(pending);
+        if wait != Wait::Poll && pending.memory.due().is_some() {
+            pending.memory.give_back(self.now(), &mut self.shard);
+            wait = self.wait(pending);
+        }
         let own = usize::from(self.shard.id().0);
         let (ports, requests, journal) = (&self.ports, &self.requests, &self.journal);
         if wait != Wait::Poll
@@ -252,7 +259,10 @@ impl Shell {
         if pending.batches_left || pending.job_left.is_some() || !pending.parcels.is_empty() {
             return Wait::For(RETRY);
         }
-        let timer = self.shard.next_deadline().map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+        let now = self.now();
+        // What of memory is due is done before this shard sleeps.
+        let memory = pending.memory.due().filter(|&due| due > now);
+        let timer = self.shard.next_deadline().into_iter().chain(memory).min().map(|at| Duration::from_millis(at.saturating_sub(now)));
         let closing = (!pending.closing.is_empty() || pending.stopping.is_some()).then_some(Duration::from_millis(100));
         match timer.into_iter().chain(closing).min() {
             Some(wait) if wait.is_zero() => Wait::Poll,

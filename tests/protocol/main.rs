@@ -9,11 +9,13 @@
 mod admission;
 mod connect;
 mod durability;
+mod exhaustion;
 mod flow;
 mod hand_off;
 mod hostile;
 mod keep_alive;
 mod malformed;
+mod overload;
 mod properties;
 mod publish;
 mod restart;

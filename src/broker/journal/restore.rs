@@ -83,7 +83,8 @@ impl Shard {
         session.user = (!kept.user.is_empty()).then(|| kept.user.into());
         session.will = kept.will.as_ref().map(|will| {
             let expiry_s = (will.expiry_s != u32::MAX).then_some(will.expiry_s);
-            Box::new(Will { message: Stored { expires_at: NEVER, ..will.message }.to_message(), expiry_s, delay_s: will.delay_s })
+            let message = Stored { expires_at: NEVER, ..will.message }.to_message();
+            Box::new(Will::new(message, expiry_s, will.delay_s, &self.held_bytes))
         });
         for (packet_id, elsewhere) in kept.received {
             let kept = if elsewhere { Kept::Elsewhere } else { Kept::Here };
@@ -116,7 +117,7 @@ impl Shard {
             _ => return,
         };
         if let Some(session) = self.sessions.get_mut(index) {
-            session.subscriptions.insert(subscription);
+            session.subscribe(subscription);
         }
     }
 

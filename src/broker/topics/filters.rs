@@ -42,6 +42,7 @@ impl Filter {
 pub(super) struct Filters {
     slab: Slab<Filter>,
     exact: HashTable<u32>,
+    text_bytes: u64,
 }
 
 impl Filters {
@@ -57,6 +58,11 @@ impl Filters {
 
     pub fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// Bytes of the exact filters' texts.
+    pub fn text_bytes(&self) -> u64 {
+        self.text_bytes
     }
 
     /// The exact filter with this text.
@@ -77,11 +83,19 @@ impl Filters {
         })
     }
 
+    /// Gives free room away.
+    pub fn trim(&mut self) {
+        self.slab.shrink_to_fit();
+        let slab = &self.slab;
+        self.exact.shrink_to(slab.len() * 2, |&id| spread(fingerprint_of(&slab[id as usize])));
+    }
+
     /// Adds a filter that is not there yet.
     pub fn insert(&mut self, name: Name) -> FilterId {
-        let Filters { slab, exact } = self;
+        let Filters { slab, exact, text_bytes } = self;
         let id = slab.insert(Filter { name, subscribers: Subscribers::default(), groups: NONE }) as u32;
-        if let Name::Exact { fingerprint, .. } = &slab[id as usize].name {
+        if let Name::Exact { fingerprint, text } = &slab[id as usize].name {
+            *text_bytes += text.len() as u64;
             exact.insert_unique(spread(*fingerprint), id, |&id| spread(fingerprint_of(&slab[id as usize])));
         }
         FilterId(id)
@@ -90,6 +104,9 @@ impl Filters {
     /// Takes a filter out.
     pub fn remove(&mut self, id: FilterId) -> Option<Filter> {
         let filter = self.slab.try_remove(id.0 as usize)?;
+        if let Name::Exact { text, .. } = &filter.name {
+            self.text_bytes -= text.len() as u64;
+        }
         if let Name::Exact { fingerprint, .. } = &filter.name
             && let Ok(entry) = self.exact.find_entry(spread(*fingerprint), |&e| e == id.0)
         {

@@ -30,6 +30,9 @@ use trie::{Frontier, NONE, Trie};
 use super::hash::Hashing;
 use super::ids::{ShardId, ShardSet};
 
+/// What another shard's exact filter takes, with the table's free room.
+const REMOTE_BYTES: u64 = 16;
+
 /// What the other shards must learn of a change here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterestChange {
@@ -129,6 +132,17 @@ impl Topics {
     /// Filters with local subscribers or with shared groups.
     pub fn filter_count(&self) -> usize {
         self.filters.len()
+    }
+
+    /// Bytes of the texts and levels of filters, which clients choose.
+    pub fn held_bytes(&self) -> u64 {
+        self.filters.text_bytes() + self.trie.held_bytes() + REMOTE_BYTES * self.remote.len() as u64
+    }
+
+    /// Gives free room away.
+    pub fn trim(&mut self) {
+        self.filters.trim();
+        self.trie.trim(&self.hashing);
     }
 
     /// Shared groups of all shards.

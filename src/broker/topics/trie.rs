@@ -47,10 +47,18 @@ pub(super) struct Node {
 
 const _: () = assert!(size_of::<Node>() == 64);
 
+/// What a node takes, with its place in the slab and in the table of edges just after both have grown to twice their size.
+const NODE_BYTES: u64 = 160;
+
 impl Node {
     fn new(parent: u32, edge: Edge, level: &str) -> Node {
         let level = SmallVec::from_slice(level.as_bytes());
         Node { remote: ShardSet::default(), level, parent, plus: NONE, multi: NONE, literals: 0, filter: NONE, edge }
+    }
+
+    /// Bytes of its level outside of the node.
+    fn text_bytes(&self) -> u64 {
+        if self.level.spilled() { self.level.len() as u64 } else { 0 }
     }
 
     fn is_idle(&self) -> bool {
@@ -69,13 +77,15 @@ pub(super) struct Trie {
     nodes: Slab<Node>,
     /// Literal children by (parent, level).
     edges: HashTable<u32>,
+    /// Bytes of the levels that found no room in their node.
+    text_bytes: u64,
 }
 
 impl Trie {
     pub fn new() -> Trie {
         let mut nodes = Slab::new();
         nodes.insert(Node::new(NONE, Edge::Literal, ""));
-        Trie { nodes, edges: HashTable::new() }
+        Trie { nodes, edges: HashTable::new(), text_bytes: 0 }
     }
 
     /// Whether no wildcard filter exists on any shard.
@@ -87,6 +97,18 @@ impl Trie {
     /// Nodes beside the root.
     pub fn len(&self) -> usize {
         self.nodes.len() - 1
+    }
+
+    /// Bytes of all nodes and their levels.
+    pub fn held_bytes(&self) -> u64 {
+        NODE_BYTES * self.len() as u64 + self.text_bytes
+    }
+
+    /// Gives free room away.
+    pub fn trim(&mut self, hashing: &Hashing) {
+        let Trie { nodes, edges, .. } = self;
+        nodes.shrink_to_fit();
+        edges.shrink_to(nodes.len() * 2, |&node| hash_of(hashing, &nodes[node as usize]));
     }
 
     pub fn node_mut(&mut self, node: u32) -> &mut Node {
@@ -135,7 +157,7 @@ impl Trie {
                     }
                 }
             }
-            self.nodes.remove(at as usize);
+            self.text_bytes -= self.nodes.remove(at as usize).text_bytes();
             at = parent;
         }
     }
@@ -227,21 +249,25 @@ impl Trie {
             "#" => (Edge::Multi, ""),
             _ => (Edge::Literal, level),
         };
-        let child = self.nodes.insert(Node::new(parent, edge, text)) as u32;
+        let node = Node::new(parent, edge, text);
+        self.text_bytes += node.text_bytes();
+        let child = self.nodes.insert(node) as u32;
         match edge {
             Edge::Plus => self.nodes[parent as usize].plus = child,
             Edge::Multi => self.nodes[parent as usize].multi = child,
             Edge::Literal => {
                 self.nodes[parent as usize].literals += 1;
-                let Trie { nodes, edges } = self;
-                edges.insert_unique(edge_hash(parent, hashing.text(level)), child, |&e| {
-                    let node = &nodes[e as usize];
-                    edge_hash(node.parent, hashing.bytes(&node.level))
-                });
+                let Trie { nodes, edges, .. } = self;
+                edges.insert_unique(edge_hash(parent, hashing.text(level)), child, |&e| hash_of(hashing, &nodes[e as usize]));
             }
         }
         child
     }
+}
+
+/// The hash under which a literal node stands in the table of edges.
+fn hash_of(hashing: &Hashing, node: &Node) -> u64 {
+    edge_hash(node.parent, hashing.bytes(&node.level))
 }
 
 #[inline]

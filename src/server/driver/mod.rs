@@ -15,6 +15,7 @@
 //! - Sockets are handed over in blocking mode and stay so; a socket that is not is put into it when it matters.
 //! - An idle connection holds no buffer, only its slot (32 bytes) and what the kernel keeps for it.
 
+mod allocator;
 mod any;
 mod bell;
 mod deadlines;
@@ -30,6 +31,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+pub use allocator::give_memory_back;
 pub use any::{AnyDriver, Backend};
 pub use bell::Bell;
 pub use epoll::EpollDriver;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::time::Duration;
 
 use ringmq::broker::{ShardId, home_of};
 
@@ -114,6 +115,16 @@ impl Broker {
                 return unique;
             }
         }
+    }
+
+    /// Time of the processors that the broker's threads have used.
+    pub fn cpu_time(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("the broker runs");
+        let nanoseconds = threads.flatten().map(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            stat.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        });
+        Duration::from_nanos(nanoseconds.sum())
     }
 
     /// Memory that the broker holds, bytes.

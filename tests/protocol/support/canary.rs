@@ -1,5 +1,7 @@
 //! Well-behaved clients that must not notice what others do.
 
+use std::time::Duration;
+
 use super::packets::{PINGREQ, PINGRESP};
 use super::{Broker, Client, Connect, V5, V311};
 
@@ -19,6 +21,12 @@ impl Canary {
             (subscriber, broker.connect(&Connect::new(V311, &broker.client_id("canary", other))), topic)
         };
         Canary { pairs: (0..broker.shards).map(pair).collect(), sung: 0 }
+    }
+
+    /// Nobody bothers them, and they nobody, for a while: time in which the broker may do what it does when it has nothing to do.
+    #[track_caller]
+    pub fn rest(&mut self) {
+        self.pairs[0].0.expect_quiet(Duration::from_millis(200));
     }
 
     /// Each of them still has its connection, gets what it should, and nothing else.

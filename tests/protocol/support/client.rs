@@ -167,6 +167,16 @@ impl Client {
         std::iter::from_fn(|| self.packet_or_close()).collect()
     }
 
+    /// Nothing comes for so long, and the connection stays.
+    #[track_caller]
+    pub fn expect_quiet(&mut self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).expect("a read timeout");
+        let outcome = self.stream.read(&mut [0; 64]);
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        let quiet = outcome.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        assert!(quiet && self.unread.is_empty(), "expected nothing, found {outcome:?}");
+    }
+
     /// Nothing waits for this client: the answer to a PINGREQ is what comes next.
     #[track_caller]
     pub fn expect_silence(&mut self) {
