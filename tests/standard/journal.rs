@@ -219,3 +219,31 @@ fn write(world: &mut World, log: &mut Vec<Vec<u8>>) {
         }
     }
 }
+
+/// Found by simulation: the session lost its name with its expiry, and with it what shards knew of its exchanges.
+#[test]
+fn a_repeated_qos_2_message_is_known_although_its_session_is_to_end_with_the_connection() {
+    let mut world = journaling();
+    let mut log = Vec::new();
+    let subscriber = reconnect(&mut world, "s", Some(1_000));
+    write(&mut world, &mut log);
+    world.send(subscriber, &subscribe(V5, 1, &[("t", SubscribeOptions { qos: QoS::ExactlyOnce, ..Default::default() })], None));
+    let publisher = reconnect(&mut world, "p", Some(1_000));
+    write(&mut world, &mut log);
+    let first = message("t", b"x", QoS::ExactlyOnce);
+    world.send(publisher, &publish(V5, first.clone()));
+    write(&mut world, &mut log);
+    let mut world = journaling();
+    let now = world.now;
+    world.shards[0].restore(now, &[log]);
+    commit(&mut world);
+    let publisher = reconnect(&mut world, "p", None);
+    commit(&mut world);
+    world.send(publisher, &publish(V5, PublishOut { dup: true, ..first }));
+    commit(&mut world);
+    let subscriber = reconnect(&mut world, "s", Some(1_000));
+    commit(&mut world);
+    let bytes = world.take(subscriber);
+    let messages = packets(V5, &bytes).into_iter().filter(|packet| matches!(packet, Packet::Publish(_))).count();
+    assert_eq!(messages, 1);
+}
