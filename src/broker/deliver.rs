@@ -75,7 +75,11 @@ impl Shard {
         if outgoing.queued() == 0 {
             outgoing.standstill.since = self.now;
         }
-        outgoing.enqueue(number, delivery);
+        if outgoing.held() == 0 {
+            outgoing.enqueue(number, delivery);
+        } else {
+            outgoing.hold(Held { number, delivery, ticket: None });
+        }
         self.counters.deliveries_matched += 1;
         self.counters.deliveries_queued += 1;
     }
@@ -135,8 +139,9 @@ impl Shard {
             return ReasonCode::QUOTA_EXCEEDED;
         }
         let ticket: TicketId = job.wait(&mut self.tickets);
+        let number = self.note_delivery(index, &delivery, false);
         if let Some(session) = self.sessions.get_mut(index) {
-            session.outgoing().hold(Held { delivery, ticket });
+            session.outgoing().hold(Held { number, delivery, ticket: Some(ticket) });
         }
         self.counters.deliveries_matched += 1;
         self.counters.deliveries_queued += 1;
@@ -253,17 +258,14 @@ impl Shard {
             if outgoing.next_held().is_none_or(|next| !fits_into_queue(&self.limits, outgoing, next)) {
                 return;
             }
-            let Some(Held { delivery, ticket }) = outgoing.take_held() else { return };
-            let at_once = outgoing.queued() == 0 && slot != NONE && self.may_start(index, slot);
-            let mark = self.journal_mark();
-            let number = self.note_delivery(index, &delivery, at_once);
-            self.wait_for_commit(ticket, self.commit_since(mark));
-            if at_once {
+            let Some(Held { number, delivery, ticket }) = outgoing.take_held() else { return };
+            if outgoing.queued() == 0 && slot != NONE && self.may_start(index, slot) {
+                self.note_sent(index, number, slot, delivery.qos);
                 self.start(index, slot, number, delivery);
             } else if let Some(session) = self.sessions.get_mut(index) {
                 session.outgoing().enqueue(number, delivery);
             }
-            self.settle(ticket, ReasonCode::SUCCESS);
+            ticket.into_iter().for_each(|ticket| self.settle(ticket, ReasonCode::SUCCESS));
         }
     }
 

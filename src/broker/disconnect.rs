@@ -168,7 +168,7 @@ impl Shard {
         shared.iter().for_each(|delivery| self.give_back(delivery, reason));
         while let Some(held) = outgoing.take_held() {
             self.give_back(&held.delivery, reason);
-            self.settle(held.ticket, ReasonCode::SUCCESS);
+            held.ticket.into_iter().for_each(|ticket| self.settle(ticket, ReasonCode::SUCCESS));
         }
     }
 

@@ -37,11 +37,14 @@ struct Waiting {
     delivery: Delivery,
 }
 
-/// A message that found the queue full, of a publisher that cannot be told so: it waits, and its acknowledgement with it.
+/// A message that found the queue full, of a publisher that cannot be told so: it waits, and its acknowledgement with it. It has its number and is kept
+/// already: after a crash it is a message of the queue as any other.
 #[derive(Debug)]
 pub struct Held {
+    pub number: u64,
     pub delivery: Delivery,
-    pub ticket: TicketId,
+    /// `None` for a retained message that was fetched meanwhile.
+    pub ticket: Option<TicketId>,
 }
 
 /// Whether anything moves in the queue, as far as somebody waits for that.
@@ -286,7 +289,7 @@ impl Outgoing {
 
     /// Whose acknowledgement waits with the message that was held last.
     pub fn last_held(&self) -> Option<TicketId> {
-        self.held.back().map(|held| held.ticket)
+        self.held.back().and_then(|held| held.ticket)
     }
 
     /// The message that was held longest.
@@ -316,11 +319,13 @@ impl Outgoing {
     pub fn unfinished_after(&self, after: u64) -> impl Iterator<Item = (u64, Option<&Delivery>, bool)> {
         let sent = self.window.range(self.window.partition_point(|entry| entry.number <= after)..);
         let waiting = self.queue.range(self.queue.partition_point(|waiting| waiting.number <= after)..);
+        let held = self.held.range(self.held.partition_point(|held| held.number <= after)..);
         let sent = sent.filter_map(|entry| match &entry.stage {
             Stage::Published(delivery) => Some((entry.number, Some(delivery), true)),
             Stage::Released => Some((entry.number, None, true)),
             Stage::Done => None,
         });
-        sent.chain(waiting.map(|waiting| (waiting.number, Some(&waiting.delivery), false)))
+        let waiting = waiting.map(|waiting| (waiting.number, Some(&waiting.delivery), false));
+        sent.chain(waiting).chain(held.map(|held| (held.number, Some(&held.delivery), false)))
     }
 }

@@ -103,15 +103,6 @@ impl ReceivedIds {
         self.open.remove(&packet_id);
     }
 
-    /// Nothing of them is to outlive the process any more.
-    pub fn keep_nowhere(&mut self) {
-        for received in self.open.values_mut() {
-            if let Received::Held(kept) = received {
-                *kept = Kept::Nowhere;
-            }
-        }
-    }
-
     /// Messages that are not released.
     pub fn len(&self) -> usize {
         self.open.len()

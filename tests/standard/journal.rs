@@ -4,7 +4,7 @@ use ringmq::broker::{JournalJob, ShardId, home_of};
 use ringmq::config::Config;
 use ringmq::mqtt::{Connect, Packet, Properties, PublishOut, QoS, SubscribeOptions};
 
-use super::world::{Client, V5, World, ack, connack, connect, message, packet, publish, subscribe};
+use super::world::{Client, V5, V311, World, ack, connack, connect, message, packet, packets, publish, subscribe};
 
 /// One shard with a journal, which nobody writes unless told to.
 fn journaling() -> World {
@@ -165,4 +165,85 @@ fn a_qos_2_message_is_released_although_its_session_is_not_kept_any_more() {
     world.send(publisher, &ack(0x62, 1));
     settle(&mut world);
     assert_eq!(world.take(publisher), ack(0x70, 1));
+}
+
+/// Found by simulation: the note that this shard has the message outlived the crash, the message that was held did not, and its repetition was not taken.
+#[test]
+fn a_message_that_waits_for_room_is_kept_as_any_other() {
+    let limits = |config: &mut Config| (config.limits.max_inflight, config.limits.max_queued_messages) = (1, 1);
+    let mut world = World::limited(limits);
+    world.shards[0].keep_journal(0);
+    let mut log = Vec::new();
+    let subscriber = reconnect(&mut world, "s", Some(1_000));
+    write(&mut world, &mut log);
+    world.send(subscriber, &subscribe(V5, 1, &[("t", SubscribeOptions { qos: QoS::ExactlyOnce, ..Default::default() })], None));
+    let publisher = world.open();
+    world.send_connect(publisher, &Connect { clean_start: false, ..connect(V311, "p") });
+    write(&mut world, &mut log);
+    for packet_id in 1..=3 {
+        let payload = [packet_id as u8];
+        world.send(publisher, &publish(V311, PublishOut { packet_id, ..message("t", &payload, QoS::ExactlyOnce) }));
+    }
+    write(&mut world, &mut log);
+    // Another run goes on with what is left.
+    let mut world = World::limited(limits);
+    world.shards[0].keep_journal(0);
+    let now = world.now;
+    world.shards[0].restore(now, &[log]);
+    commit(&mut world);
+    let subscriber = reconnect(&mut world, "s", Some(1_000));
+    let mut got = Vec::new();
+    for _ in 0..6 {
+        commit(&mut world);
+        let bytes = world.take(subscriber);
+        for packet in packets(V5, &bytes) {
+            match packet {
+                Packet::Publish(publish) => {
+                    got.push(publish.payload[0]);
+                    world.send(subscriber, &ack(0x50, publish.packet_id));
+                }
+                Packet::Pubrel(pubrel) => world.send(subscriber, &ack(0x70, pubrel.packet_id)),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(got, [1, 2, 3]);
+}
+
+/// Writes everything that is asked for.
+fn write(world: &mut World, log: &mut Vec<Vec<u8>>) {
+    while let Some(job) = world.shards[0].next_job() {
+        if let JournalJob::Commit { number, records } = job {
+            log.push(records);
+            committed(world, number);
+        }
+    }
+}
+
+/// Found by simulation: the session lost its name with its expiry, and with it what shards knew of its exchanges.
+#[test]
+fn a_repeated_qos_2_message_is_known_although_its_session_is_to_end_with_the_connection() {
+    let mut world = journaling();
+    let mut log = Vec::new();
+    let subscriber = reconnect(&mut world, "s", Some(1_000));
+    write(&mut world, &mut log);
+    world.send(subscriber, &subscribe(V5, 1, &[("t", SubscribeOptions { qos: QoS::ExactlyOnce, ..Default::default() })], None));
+    let publisher = reconnect(&mut world, "p", Some(1_000));
+    write(&mut world, &mut log);
+    let first = message("t", b"x", QoS::ExactlyOnce);
+    world.send(publisher, &publish(V5, first));
+    write(&mut world, &mut log);
+    let mut world = journaling();
+    let now = world.now;
+    world.shards[0].restore(now, &[log]);
+    commit(&mut world);
+    let publisher = reconnect(&mut world, "p", None);
+    commit(&mut world);
+    world.send(publisher, &publish(V5, PublishOut { dup: true, ..first }));
+    commit(&mut world);
+    let subscriber = reconnect(&mut world, "s", Some(1_000));
+    commit(&mut world);
+    let bytes = world.take(subscriber);
+    let messages = packets(V5, &bytes).into_iter().filter(|packet| matches!(packet, Packet::Publish(_))).count();
+    assert_eq!(messages, 1);
 }

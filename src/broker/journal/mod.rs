@@ -77,6 +77,8 @@ pub struct Journal {
     /// Commits fail at the moment: what needs one is refused.
     failing: bool,
     written_bytes: u64,
+    /// Bytes that the last rewriting took: about what is live, sessions and subscriptions included.
+    live_bytes: u64,
     /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
     rewrite_bytes: u64,
     rewrite: Option<Rewrite>,
@@ -154,6 +156,7 @@ impl Shard {
             replies: VecDeque::new(),
             failing: false,
             written_bytes: 0,
+            live_bytes: 0,
             rewrite_bytes: REWRITE_BYTES,
             rewrite: None,
             jobs: VecDeque::new(),

@@ -87,19 +87,10 @@ impl Shard {
 
     /// A client was let in, or its session's expiry has changed: the session is durable if it is to outlive the connection, and its record is written anew.
     pub(in crate::broker) fn note_session(&mut self, index: u32) {
-        if self.sessions.get(index).is_some_and(|session| session.expiry_s == 0 && session.durable.is_some()) {
-            // Nor has anybody to remember its exchanges any more.
-            self.forget_exchanges(index);
-        }
         let Some(journal) = &mut self.journal else { return };
         let Some(session) = self.sessions.get_mut(index) else { return };
-        if session.expiry_s == 0 {
-            if let Some(received) = &mut session.received {
-                received.keep_nowhere();
-            }
-            if let Some(durable) = session.durable.take() {
-                journal.put_ended(durable.id, &session.client_id);
-            }
+        if session.expiry_s == 0 && session.durable.is_none() {
+            // One that was durable stays so until it ends with its connection: it has a name by which shards know its QoS 2 exchanges.
             return;
         }
         if let Some(durable) = &mut session.durable {

@@ -62,9 +62,8 @@ impl Journal {
 impl Shard {
     /// Begins to rewrite the log when it has grown too long, or goes on with it.
     pub(super) fn rewrite_slice(&mut self) {
-        let live = self.retained_bytes + self.held_bytes.get();
         let Some(journal) = &mut self.journal else { return };
-        if journal.rewrite.is_none() && journal.written_bytes > 2 * live + journal.rewrite_bytes {
+        if journal.rewrite.is_none() && journal.written_bytes > 2 * journal.live_bytes + journal.rewrite_bytes {
             journal.jobs.push_back(JournalJob::Rotate);
             journal.rewrite = Some(Rewrite::everything());
             journal.written_bytes = 0;
@@ -79,6 +78,7 @@ impl Shard {
         let Some(journal) = &mut self.journal else { return };
         let done = matches!(rewrite.stage, Stage::Written);
         if done {
+            journal.live_bytes = std::mem::take(&mut journal.written_bytes) + journal.records.len() as u64;
             // With nothing live there is nothing to commit and to wait for.
             rewrite.last_number = journal.due();
         }

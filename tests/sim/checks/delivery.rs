@@ -225,7 +225,8 @@ fn count(
         QoS::AtLeastOnce => publication.processed.len().max(1),
         QoS::AtMostOnce => 1,
         // A 3.x client cannot be told that its message was refused: it is disconnected and sends it again.
-        QoS::ExactlyOnce if refusable => publication.processed.len().max(1),
+        // Nor can any client where a crash comes before the answer.
+        QoS::ExactlyOnce if refusable || settings.tight && !settings.immortal() => publication.processed.len().max(1),
         QoS::ExactlyOnce => 1,
     };
     let live_most = sent * (usize::from(!plain.is_empty()) + shared.len());

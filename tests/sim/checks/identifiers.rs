@@ -18,16 +18,17 @@ struct Exchanges {
     open: BTreeMap<u16, (QoS, usize)>,
     /// PUBREC was sent for them at least once.
     recorded: BTreeSet<u16>,
+    /// The broker started anew since the last connection.
+    crashed: bool,
 }
 
 pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
     let mut sessions: BTreeMap<usize, Exchanges> = BTreeMap::new();
     for (seq, _, event) in model.history.iter() {
         if matches!(event, Event::Crashed) {
-            // That a message of QoS 1 was sent is forgotten.
-            sessions.values_mut().for_each(|exchanges| exchanges.open.retain(|_, (qos, _)| *qos == QoS::ExactlyOnce));
+            sessions.values_mut().for_each(|exchanges| exchanges.crashed = true);
         }
-        let (Event::Sent { socket, .. } | Event::Received { socket, .. }) = event else { continue };
+        let (Event::Sent { socket, .. } | Event::Received { socket, .. } | Event::Accepted { socket, .. }) = event else { continue };
         let Some(session) = model.session_of[*socket] else { continue };
         let exchanges = sessions.entry(session).or_default();
         let mut report = |what: String| {
@@ -36,6 +37,10 @@ pub fn check(model: &Model<'_>, violations: &mut Vec<Violation>) {
         match event {
             Event::Sent { packet: Sent::Puback(id) | Sent::Pubcomp(id), .. } => drop(exchanges.open.remove(id)),
             Event::Sent { packet: Sent::Pubrec(id), .. } => drop(exchanges.recorded.insert(*id)),
+            Event::Accepted { .. } if std::mem::take(&mut exchanges.crashed) => {
+                // That a message of QoS 1 was sent is forgotten.
+                exchanges.open.retain(|_, (qos, _)| *qos == QoS::ExactlyOnce);
+            }
             Event::Received { packet: Got::Connack { .. }, .. } => {
                 // What this connection cannot take counts as delivered [MQTT-3.1.2-25].
                 let max = model.history.connections[*socket].max_packet_bytes as usize;
