@@ -132,7 +132,9 @@ impl Journal {
         while let Some((_, bytes)) = self.under_way.pop_front_if(|(first, _)| *first <= number) {
             self.under_way_bytes -= bytes;
         }
-        while self.ended.pop_front_if(|(commit, _)| *commit <= number).is_some() {}
+        while self.ended.front().is_some_and(|(commit, _)| *commit <= number) {
+            self.ended.pop_front();
+        }
     }
 }
 
