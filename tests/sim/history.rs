@@ -276,14 +276,17 @@ impl History {
     pub fn resumes(&self, socket: SocketIx) -> bool {
         let connection = &self.connections[socket];
         let mut ended = Vec::new();
+        let mut let_in = Vec::new();
         let mut existed = None;
         for record in self.records.iter().rev() {
             match record.event {
                 Event::Accepted { socket: other, existed: known } if other == socket => existed = Some(known),
                 Event::Ended { socket: other, .. } if existed.is_some() => ended.push(other),
+                Event::Received { socket: other, packet: Got::Connack { code: 0, .. } } if existed.is_some() => let_in.push(other),
                 Event::Accepted { socket: other, .. } if existed.is_some() && self.client_of(other) == connection.client => {
-                    // A session without expiry ends with its connection, also when that is taken over.
-                    let ends = self.connections[other].expiry_s == 0 && !ended.contains(&other);
+                    // A session without expiry ends with its connection, also when that is taken over. A crash may leave something of it; and whether it
+                    // ever became one without expiry, the CONNACK says.
+                    let ends = self.connections[other].expiry_s == 0 && (!ended.contains(&other) || let_in.contains(&other));
                     return existed == Some(true) && !connection.clean_start && !ends;
                 }
                 _ => {}
