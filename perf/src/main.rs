@@ -4,6 +4,7 @@ mod forwarder;
 mod io_gate;
 mod load;
 mod measure;
+mod million;
 mod table;
 mod wakeups;
 
@@ -27,6 +28,8 @@ enum Command {
     /// The server of io-gate; started by it
     #[command(hide = true)]
     IoGateServer(io_gate::server::Arguments),
+    /// A million clients of one broker, from this one process
+    Million(million::Arguments),
     /// Results of `load --json` as a table, with ratios between brokers
     Table(table::Arguments),
     /// Two shards wake each other millions of times; counts the wake-ups that got lost
@@ -39,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Command::Forwarder(arguments) => forwarder::run(&arguments),
         Command::IoGate(arguments) => io_gate::run(&arguments),
         Command::IoGateServer(arguments) => io_gate::server::run(&arguments),
+        Command::Million(arguments) => million::run(&arguments),
         Command::Table(arguments) => table::run(&arguments),
         Command::Wakeups(arguments) => wakeups::run(&arguments),
     }

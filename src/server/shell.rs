@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
 
-use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Wait};
+use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Socket, Wait};
 use super::gate::Gates;
 use super::socket;
 use crate::broker::{Admission, Batch, Command, ConnId, JournalJob, Origin, OutBatch, Shard, ShardId};
 use crate::config::Limits;
-use crate::metrics::CloseCause;
+use crate::metrics::{CloseCause, RefuseReason};
 use crate::ring::Ports;
 use crate::storage::{Done, Job, Journal, Recovered};
 
@@ -35,7 +35,7 @@ pub enum Parcel {
 
 /// A connection that moves to the shard where its session lives.
 pub struct MovedSocket {
-    socket: OwnedFd,
+    socket: Socket,
     origin: Origin,
     /// What was received before it moved.
     received: Vec<u8>,
@@ -79,8 +79,8 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
 /// What a turn of the driver left to be done after it.
 #[derive(Default)]
 struct Aftermath {
-    arrivals: Vec<(u32, OwnedFd, Option<SocketAddr>)>,
-    departures: Vec<(ConnId, OwnedFd)>,
+    arrivals: Vec<(u32, Socket, Option<SocketAddr>)>,
+    departures: Vec<(ConnId, Socket)>,
 }
 
 /// The driver's view of the shell during a turn.
@@ -93,6 +93,7 @@ struct Turn<'a> {
     now: Option<u64>,
     congested: bool,
     held_back: &'a mut Vec<ConnId>,
+    moving: &'a mut HashMap<ConnId, ShardId>,
 }
 
 impl Turn<'_> {
@@ -103,11 +104,12 @@ impl Turn<'_> {
 }
 
 impl Events for Turn<'_> {
-    fn accepted(&mut self, listener: u32, socket: OwnedFd, peer: Option<SocketAddr>) {
+    fn accepted(&mut self, listener: u32, socket: Socket, peer: Option<SocketAddr>) {
         self.aftermath.arrivals.push((listener, socket, peer));
     }
 
     fn accept_failed(&mut self, listener: u32, error: std::io::Error) {
+        self.shard.count_refused(RefuseReason::Descriptors);
         socket::warn_accept_failed(listener, &error);
     }
 
@@ -135,7 +137,13 @@ impl Events for Turn<'_> {
         let now = self.now();
         let cause = match cause {
             EndCause::Eof => CloseCause::ClientClosed,
-            EndCause::Error(_) => CloseCause::SocketError,
+            EndCause::Error(error) => {
+                if let Some(to) = self.moving.remove(&conn) {
+                    self.shard.count_refused(RefuseReason::Descriptors);
+                    socket::warn_move_failed(to, &error);
+                }
+                CloseCause::SocketError
+            }
         };
         self.shard.ended(now, conn, cause);
     }
@@ -148,11 +156,12 @@ impl Events for Turn<'_> {
         }
     }
 
-    fn detached(&mut self, conn: ConnId, socket: OwnedFd) {
+    fn detached(&mut self, conn: ConnId, socket: Socket) {
         self.aftermath.departures.push((conn, socket));
     }
 
     fn closed(&mut self, conn: ConnId) {
+        self.moving.remove(&conn);
         let now = self.now();
         if let Some(origin) = self.shard.closed(now, conn) {
             self.gates.leave(&origin);
@@ -239,6 +248,7 @@ impl Shell {
             now: None,
             congested,
             held_back: &mut pending.held_back,
+            moving: &mut pending.moving,
         };
         let outcome = self.driver.turn(wait, &mut turn);
         self.bells[own].awake();
@@ -340,16 +350,17 @@ impl Shell {
     /// New connections in, moving ones out.
     fn take_arrivals(&mut self, now: u64, pending: &mut Pending) {
         for (listener, socket, peer) in pending.aftermath.arrivals.drain(..) {
-            // A connection that is not taken is closed by dropping its socket.
             let origin = Origin { listener: listener as u16, peer };
             if let Err(why) = self.gates.enter(&origin, now) {
                 self.shard.count_refused(why);
+                self.driver.discard(socket);
                 continue;
             }
-            socket::prepare(&socket);
-            if let Some(conn) = self.open(now, origin)
-                && let Err(error) = self.driver.attach(conn, socket)
-            {
+            let Some(conn) = self.open(now, origin) else {
+                self.driver.discard(socket);
+                continue;
+            };
+            if let Err(error) = self.driver.attach(conn, socket) {
                 tracing::warn!("cannot read from a new connection: {error}");
                 self.closed(now, conn);
             }
@@ -388,7 +399,7 @@ impl Shell {
     }
 
     fn take_moved(&mut self, now: u64, moved: MovedSocket) {
-        let Some(conn) = self.open(now, moved.origin) else { return };
+        let Some(conn) = self.open(now, moved.origin) else { return self.driver.discard(moved.socket) };
         if let Err(error) = self.driver.attach(conn, moved.socket) {
             tracing::warn!("cannot read from a connection of another shard: {error}");
             return self.closed(now, conn);
@@ -407,7 +418,7 @@ impl Shell {
                 Command::Close { conn, after_send: true } => pending.closing.push((conn, Instant::now() + LAST_WORDS_TIMEOUT)),
                 Command::HandOff { conn, to } => {
                     pending.moving.insert(conn, to);
-                    self.driver.detach(conn);
+                    self.driver.detach(conn, &self.bells[usize::from(to.0)]);
                 }
                 Command::Resume(conn) => self.driver.resume(conn),
             }

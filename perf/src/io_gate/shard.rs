@@ -3,13 +3,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq::broker::outbox::OutBatch;
 use ringmq::ring::mesh;
-use ringmq::server::driver::{AnyDriver, Backend, Bell, Close, ConnId, Driver, EndCause, Events, Options, ReadMore, Wait};
+use ringmq::server::driver::{AnyDriver, Backend, Bell, Close, ConnId, Driver, EndCause, Events, Options, ReadMore, Socket, Wait};
 
 use super::forward::Forwarder;
 
@@ -19,14 +18,14 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Default)]
 struct Shard {
     forwarder: Forwarder,
-    accepted: Vec<OwnedFd>,
+    accepted: Vec<Socket>,
     ended: Vec<ConnId>,
     free: Vec<ConnId>,
     slots: u32,
 }
 
 impl Events for Shard {
-    fn accepted(&mut self, _listener: u32, socket: OwnedFd, _peer: Option<SocketAddr>) {
+    fn accepted(&mut self, _listener: u32, socket: Socket, _peer: Option<SocketAddr>) {
         self.accepted.push(socket);
     }
 
@@ -47,7 +46,7 @@ impl Events for Shard {
         self.forwarder.sent(conn.slot, batch);
     }
 
-    fn detached(&mut self, _conn: ConnId, _socket: OwnedFd) {}
+    fn detached(&mut self, _conn: ConnId, _socket: Socket) {}
 
     fn closed(&mut self, conn: ConnId) {
         self.free.push(ConnId { generation: conn.generation.wrapping_add(1), ..conn });

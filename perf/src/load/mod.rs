@@ -21,7 +21,7 @@ mod sequence;
 mod set_up;
 mod shared;
 mod subscriber;
-mod usage;
+pub mod usage;
 mod window;
 mod worker;
 
