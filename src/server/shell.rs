@@ -24,6 +24,8 @@ use crate::storage::{Done, Job, Journal, Recovered};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection that is to be closed gets to take what was queued before.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a shard says at most that it cannot accept connections, ms.
+const SAY_AGAIN_MS: u64 = 10_000;
 /// How soon a full ring to another shard is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -94,6 +96,8 @@ struct Turn<'a> {
     congested: bool,
     held_back: &'a mut Vec<ConnId>,
     moving: &'a mut HashMap<ConnId, ShardId>,
+    /// Until when the log knows that connections are not accepted.
+    said_until: &'a mut u64,
 }
 
 impl Turn<'_> {
@@ -110,7 +114,11 @@ impl Events for Turn<'_> {
 
     fn accept_failed(&mut self, listener: u32, error: std::io::Error) {
         self.shard.count_refused(RefuseReason::Descriptors);
-        socket::warn_accept_failed(listener, &error);
+        let now = self.now();
+        if now >= *self.said_until {
+            *self.said_until = now + SAY_AGAIN_MS;
+            socket::warn_accept_failed(listener, &error);
+        }
     }
 
     #[inline]
@@ -192,6 +200,8 @@ struct Pending {
     /// A job for the log's writer that found its ring full.
     job_left: Option<JournalJob>,
     stopping: Option<Instant>,
+    /// Until when the log knows that connections are not accepted, ms of the shard's clock.
+    said_until: u64,
 }
 
 impl Shell {
@@ -249,6 +259,7 @@ impl Shell {
             congested,
             held_back: &mut pending.held_back,
             moving: &mut pending.moving,
+            said_until: &mut pending.said_until,
         };
         let outcome = self.driver.turn(wait, &mut turn);
         self.bells[own].awake();

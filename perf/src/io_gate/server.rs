@@ -17,6 +17,8 @@ pub enum Kind {
     Bare,
     /// Our io_uring driver in a shard's loop
     Uring,
+    /// As `uring`, with direct descriptors
+    UringDirect,
     /// Our epoll driver in a shard's loop
     Epoll,
     /// As `uring`, with an idle glommio executor on a thread beside it
@@ -28,6 +30,7 @@ impl std::fmt::Display for Kind {
         f.pad(match self {
             Kind::Bare => "bare",
             Kind::Uring => "uring",
+            Kind::UringDirect => "uring-direct",
             Kind::Epoll => "epoll",
             Kind::UringGlommio => "uring-glommio",
         })
@@ -53,8 +56,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     io::stdout().flush()?;
     match arguments.kind {
         Kind::Bare => bare::serve(&listener)?,
-        Kind::Uring | Kind::UringGlommio => shard::serve(listener, Backend::Uring)?,
-        Kind::Epoll => shard::serve(listener, Backend::Epoll)?,
+        Kind::Uring | Kind::UringGlommio => shard::serve(listener, Backend::Uring, 0)?,
+        Kind::UringDirect => shard::serve(listener, Backend::Uring, shard::DIRECT_DESCRIPTORS)?,
+        Kind::Epoll => shard::serve(listener, Backend::Epoll, 0)?,
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use super::forward::Forwarder;
 
 /// The next deadline of the timer wheel, as far as this server has one.
 const TICK: Duration = Duration::from_millis(100);
+/// Entries of a table; no scenario has more connections.
+pub const DIRECT_DESCRIPTORS: u32 = 20_000;
 
 #[derive(Default)]
 struct Shard {
@@ -64,10 +66,10 @@ impl Shard {
     }
 }
 
-/// Serves for ever.
-pub fn serve(listener: TcpListener, backend: Backend) -> io::Result<()> {
+/// Serves for ever; sockets stand in a table of `direct_descriptors` entries unless that is 0.
+pub fn serve(listener: TcpListener, backend: Backend, direct_descriptors: u32) -> io::Result<()> {
     let bell = Arc::new(Bell::new()?);
-    let (mut driver, _) = AnyDriver::open(backend, &Options::default(), Arc::clone(&bell))?;
+    let (mut driver, _) = AnyDriver::open(backend, &Options { direct_descriptors, ..Options::default() }, Arc::clone(&bell))?;
     driver.listen(0, listener.into())?;
     let mut ports = mesh::<[u64; 8]>(2, 1_024);
     let _peer = ports.pop();

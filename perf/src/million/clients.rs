@@ -4,7 +4,7 @@
 //! client, one message to each client of another thread. All packets of this are shorter than 128 bytes and come whole, one send each.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +13,18 @@ use std::time::Duration;
 use ringmq::broker::outbox::OutBatch;
 use ringmq::mqtt::{Connect, Properties, PublishOut, QoS, SubscribeEntry, SubscribeOptions, Version, encode};
 use ringmq::server::driver::{Bell, ConnId, Driver, EndCause, Events, Options, ReadMore, Socket, UringDriver, Wait};
-use socket2::SockRef;
+use socket2::{Domain, Socket as TcpSocket, Type};
 
-/// Connections to one address of 127.0.0.0/8; beyond, the kernel's search for a free port costs more than the connection.
-const PER_ADDRESS: u32 = 4_000;
+/// Connections that share a source address of 127.0.0.0/8; beyond, the kernel's search for a free port costs more than the connection.
+const PER_SOURCE: u32 = 4_000;
 /// Seconds; no run takes as long, so that nobody has to be heard of.
 const KEEP_ALIVE_S: u16 = 3_600;
 /// Messages that all threads together have under way.
 const UNDER_WAY: u64 = 8_192;
 /// Messages that a thread publishes in one go.
 const PUBLISH_BURST: u32 = 64;
+/// Connections that a thread opens before it sends what the earlier ones have to say.
+const OPEN_BURST: usize = 16;
 /// How long a thread waits for the broker before it looks at the phase again.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -71,7 +73,7 @@ impl Shared {
 
 /// The work of one thread.
 pub struct Plan {
-    pub address: SocketAddr,
+    pub address: SocketAddrV4,
     /// The number of its first client, over all threads.
     pub first: u32,
     pub count: u32,
@@ -191,8 +193,12 @@ fn try_run(plan: &Plan, shared: &Shared) -> io::Result<()> {
     while !shared.is(Phase::End) {
         let mut wait = LOOK;
         if shared.is(Phase::Connect) && shared.failure().is_none() {
-            while clients.stages.len() < plan.count as usize && clients.stages.len() as u32 - clients.ready < plan.burst {
+            let room = (plan.count.min(clients.ready + plan.burst) as usize).saturating_sub(clients.stages.len());
+            for _ in 0..room.min(OPEN_BURST) {
                 open(plan, &mut driver, &mut clients)?;
+            }
+            if room > OPEN_BURST {
+                wait = Duration::ZERO;
             }
         }
         for slot in std::mem::take(&mut clients.connected) {
@@ -214,12 +220,14 @@ fn id(slot: u32) -> ConnId {
 fn open(plan: &Plan, driver: &mut UringDriver, clients: &mut Clients<'_>) -> io::Result<()> {
     let slot = clients.stages.len() as u32;
     let number = plan.first + slot;
-    let host = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number / PER_ADDRESS);
-    let stream = TcpStream::connect((host, plan.address.port()))?;
-    stream.set_nodelay(true)?;
+    let socket = TcpSocket::new(Domain::IPV4, Type::STREAM, None)?;
+    let source = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 1 + number / PER_SOURCE);
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.set_tcp_nodelay(true)?;
     // Leaves no TIME_WAIT behind for the next run.
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-    let socket = driver.adopt(stream.into(), slot)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.connect(&SocketAddr::from(plan.address).into())?;
+    let socket = driver.adopt(socket.into(), slot)?;
     driver.attach(id(slot), socket)?;
     clients.stages.push(Stage::Connecting);
     send(driver, slot, |out| {

@@ -10,7 +10,7 @@ mod memory;
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,9 +25,9 @@ use crate::measure;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where the broker listens; it must listen on all of 127.0.0.0/8, such as by 0.0.0.0, because one address has not enough ports
+    /// Where the broker listens on loopback; the clients come from many addresses of 127.0.0.0/8, because one has not enough ports
     #[arg(long)]
-    address: SocketAddr,
+    address: SocketAddrV4,
     /// Process of the broker
     #[arg(long)]
     pid: u32,
