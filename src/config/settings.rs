@@ -112,7 +112,7 @@ pub enum Backend {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
-    /// Where it is possible and helps.
+    /// Where it is possible and helps: direct descriptors where the process may have fewer than 65,536 others.
     #[default]
     Auto,
     On,

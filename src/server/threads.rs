@@ -23,6 +23,8 @@ const RING_CAPACITY: usize = 256;
 const REQUESTS: usize = 16;
 /// Below this many file descriptors a broker is soon out of them.
 const FEW_FILE_DESCRIPTORS: u64 = 4_096;
+/// Below this many, connections are direct descriptors where that is possible and nothing else is said.
+const DIRECT_BELOW: u64 = 65_536;
 
 /// The running shards.
 pub struct Shards {
@@ -277,6 +279,7 @@ fn direct_descriptors(io: &config::Io, backend: Backend, file_descriptors: u64) 
     let entries = io.direct_descriptors_per_shard.min(u32::try_from(file_descriptors).unwrap_or(u32::MAX));
     match (io.direct_descriptors, backend) {
         (Switch::Off, _) | (Switch::Auto, Backend::Epoll) => Ok(0),
+        (Switch::Auto, _) if file_descriptors >= DIRECT_BELOW => Ok(0),
         (Switch::On, Backend::Epoll) => Err("io.direct_descriptors = \"on\": epoll has none; they take io_uring".to_owned()),
         (Switch::On, _) => probe_direct_descriptors().map(|()| entries).map_err(|error| {
             format!(

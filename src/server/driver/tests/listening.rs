@@ -9,6 +9,7 @@ on_every_driver!(
     a_listener_tells_who_came,
     a_unix_listener_serves_too,
     a_stopped_listener_refuses,
+    a_listener_is_gone_with_its_driver,
     a_burst_of_connections_is_accepted,
     a_listener_without_descriptors_rests_and_goes_on_unless_it_needs_none,
 );
@@ -75,6 +76,16 @@ fn a_stopped_listener_refuses<D: Make>() {
     let again = listen(&mut world, 2);
     let _client = TcpStream::connect(again).expect("connect");
     world.until("accepted", |log| log.accepted.iter().any(|accepted| accepted.0 == 2));
+}
+
+fn a_listener_is_gone_with_its_driver<D: Make>() {
+    let mut world = World::<D>::new();
+    let address = listen(&mut world, 1);
+    world.turn(Wait::Poll);
+    let bell = Arc::clone(&world.bell);
+    drop(world);
+    TcpListener::bind(address).expect("nobody listens there any more");
+    drop(bell);
 }
 
 fn a_burst_of_connections_is_accepted<D: Make>() {

@@ -22,6 +22,9 @@ use super::super::Wait;
 /// Completions that are taken out of the queue at a time.
 pub(super) const REAP: usize = 64;
 
+/// Calls that ending a ring may take: enough for several million operations.
+const MOST_CALLS: u32 = 1 << 18;
+
 /// Threads that the kernel may make for a ring; the only operation that takes one is to shut a direct descriptor down.
 const WORKERS: u32 = 2;
 
@@ -173,6 +176,21 @@ impl Ring {
         self.backlog.clear();
         let second = Timespec::from(Duration::from_secs(1));
         let cancelled = self.io.submitter().register_sync_cancel(Some(second), CancelBuilder::any());
-        cancelled.is_ok_and(|()| self.enter(Wait::For(Duration::ZERO)).is_ok())
+        cancelled.is_ok() && self.run_out()
+    }
+
+    /// Lets what was cancelled come to its end. The kernel ends a few operations in each call, and each holds its socket until then.
+    fn run_out(&mut self) -> bool {
+        for _ in 0..MOST_CALLS {
+            if self.enter(Wait::For(Duration::ZERO)).is_err() {
+                return false;
+            }
+            self.io.completion().for_each(drop);
+            let submission = self.io.submission();
+            if !submission.taskrun() && !submission.cq_overflow() {
+                return true;
+            }
+        }
+        false
     }
 }
