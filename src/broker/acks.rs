@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use super::ids::{ConnId, ShardId};
+use crate::config::Durability;
 use crate::mqtt::{QoS, ReasonCode};
 
 /// Names a publish that is not settled yet, on the shard where it came in.
@@ -20,8 +21,10 @@ pub enum AnswerTo {
     /// The client that published: its connection and the number of the answer there; its session (index, generation) to forget a refused QoS 2
     /// identifier even when the connection is gone, and what tells the message from another one with the same identifier.
     Client { conn: ConnId, number: u64, session: u32, session_generation: u32, packet_id: u16, qos: QoS, message: u32 },
-    /// The shard where the publish came in, and its ticket there.
-    Peer { shard: ShardId, ticket: TicketId },
+    /// The shard where the publish came in, and its ticket there; `kept`: the identifier of a QoS 2 publish is in the journal of this shard.
+    Peer { shard: ShardId, ticket: TicketId, kept: bool },
+    /// A client that sent PUBREL waits for PUBCOMP.
+    Release { conn: ConnId, session: u32, session_generation: u32, packet_id: u16 },
     /// Nobody waits: a will.
     Nobody,
 }
@@ -33,6 +36,19 @@ pub struct Ticket {
     /// Parts that have not answered.
     pub waits: u32,
     pub code: ReasonCode,
+    /// Another shard keeps the identifier of this QoS 2 publish in its journal.
+    pub kept_elsewhere: bool,
+    /// The commit that holds what was noted of it, which its answer has to wait for; or 0.
+    pub commit: u64,
+    /// Whether it is to wait for the disk at all.
+    pub durability: Durability,
+}
+
+impl Ticket {
+    /// Nothing has answered yet but the routing itself, which is still at work.
+    pub fn new(answer: AnswerTo, code: ReasonCode, durability: Durability) -> Ticket {
+        Ticket { answer, waits: 1, code, kept_elsewhere: false, commit: 0, durability }
+    }
 }
 
 /// The publishes of one shard that wait.

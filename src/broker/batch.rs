@@ -21,7 +21,13 @@ impl Shard {
             self.finish_run();
             match message {
                 PeerMessage::Publish(_) => {}
-                PeerMessage::PublishDone { ticket, code } => self.settle(*ticket, *code),
+                PeerMessage::PublishDone { ticket, code, kept } => {
+                    if let Some(ticket) = self.tickets.get_mut(*ticket) {
+                        ticket.kept_elsewhere |= kept;
+                    }
+                    self.settle(*ticket, *code);
+                }
+                PeerMessage::Forget { exchange, ticket } => self.on_forget(from, *exchange, *ticket),
                 PeerMessage::Interest { number, change } => {
                     self.topics.apply(from, change);
                     applied = applied.max(Some(*number));

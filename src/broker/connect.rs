@@ -161,15 +161,19 @@ impl Shard {
         if !fits(connect, &properties) {
             return self.refuse_connect(id, ReasonCode::PACKET_TOO_LARGE);
         }
+        let mark = self.journal_mark();
         let (session, present) = self.open_session(client_id, connect, expiry_s);
         if let Some(session) = self.sessions.get_mut(session) {
             session.user = user.map(Box::from);
         }
+        self.note_session(session);
         self.attach(id, session, connect, terms, keep_alive_s);
         self.counters.connects_accepted += 1;
         // The first packet that a client gets, and the only CONNACK [MQTT-3.1.4-4] [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1]
         // [MQTT-3.2.2-2] [MQTT-3.2.2-3]. No extension of the standard was asked for [MQTT-7.0.0-2].
         self.send_connack(id, connect.version, present, 0, &properties);
+        // What the client is told of its session holds after a crash, too.
+        self.gate(id.slot, self.commit_since(mark));
         if present {
             if let Some(outgoing) = self.sessions.get_mut(session).and_then(|session| session.outgoing.as_mut()) {
                 outgoing.rewind();
@@ -223,9 +227,11 @@ impl Shard {
             // [MQTT-3.1.2-4] [MQTT-3.1.2-6] [MQTT-3.1.4-3] [MQTT-3.1.4-4]
             return self.end_session(index, if clean_start { DropReason::SessionDiscarded } else { DropReason::SessionExpired });
         }
-        // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9].
+        // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9]; one that has been waiting
+        // has one.
         match self.sessions.get_mut(index) {
-            Some(session) if session.will.as_ref().is_some_and(|will| will.delay_s > 0) => session.will = None,
+            // Its record goes with that of the connection that follows.
+            Some(session) if slot == NONE || session.will.as_ref().is_some_and(|will| will.delay_s > 0) => session.will = None,
             _ => self.publish_will(index),
         }
     }

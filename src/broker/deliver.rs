@@ -6,7 +6,7 @@ use super::budget::Pressure;
 use super::connection::{NONE, State};
 use super::ids::ConnId;
 use super::message::{Delivery, Incoming, Transmission, remaining_s};
-use super::outgoing::{Held, InFlight, Outgoing, Stage};
+use super::outgoing::{Held, InFlight, Outgoing, Stage, packet_id};
 use super::route::Job;
 use super::shard::Shard;
 use crate::config::{Limits, QueueFull};
@@ -51,13 +51,18 @@ impl Shard {
     pub(super) fn deliver_fetched(&mut self, index: u32, delivery: Delivery) {
         if delivery.qos == QoS::AtMostOnce {
             self.deliver_at_most_once(index, &delivery.message.as_incoming(), delivery.retain, &delivery.subscription_ids);
-        } else if let Some(delivery) = self.start_at_once(index, delivery, false)
-            && let Some(session) = self.sessions.get_mut(index)
-        {
-            session.outgoing().enqueue(delivery);
-            self.counters.deliveries_matched += 1;
-            self.counters.deliveries_queued += 1;
+        } else if let Some(delivery) = self.start_at_once(index, delivery, false) {
+            self.enqueue(index, delivery);
         }
+    }
+
+    /// Puts a message behind those that wait.
+    fn enqueue(&mut self, index: u32, delivery: Delivery) {
+        let number = self.note_delivery(index, &delivery, false);
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        session.outgoing().enqueue(number, delivery);
+        self.counters.deliveries_matched += 1;
+        self.counters.deliveries_queued += 1;
     }
 
     /// Sends a QoS 1 or 2 message if memory is not short, nothing waits before it and the window is open; gives it back otherwise.
@@ -68,7 +73,8 @@ impl Shard {
             return Some(delivery);
         }
         self.counters.deliveries_matched += 1;
-        self.start(index, slot, delivery);
+        let number = self.note_delivery(index, &delivery, true);
+        self.start(index, slot, number, delivery);
         None
     }
 
@@ -76,6 +82,10 @@ impl Shard {
     /// the message was not taken.
     pub(super) fn deliver_acknowledged(&mut self, index: u32, delivery: Delivery, job: Option<&mut Job>) -> ReasonCode {
         let memory_short = self.pressure >= Pressure::RefuseMessages;
+        if self.cannot_keep(index) {
+            self.counters.publishes_refused += 1;
+            return ReasonCode::QUOTA_EXCEEDED;
+        }
         let delivery = match self.start_at_once(index, delivery, memory_short) {
             Some(delivery) => delivery,
             None => return ReasonCode::SUCCESS,
@@ -83,9 +93,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(index) else { return ReasonCode::SUCCESS };
         let outgoing = session.outgoing();
         if !memory_short && queue_has_room(&self.limits, outgoing, &delivery) {
-            outgoing.enqueue(delivery);
-            self.counters.deliveries_matched += 1;
-            self.counters.deliveries_queued += 1;
+            self.enqueue(index, delivery);
             return ReasonCode::SUCCESS;
         }
         if self.limits.queue_full == QueueFull::DropOldest {
@@ -112,17 +120,23 @@ impl Shard {
     }
 
     fn drop_oldest(&mut self, index: u32, delivery: Delivery) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let outgoing = session.outgoing();
-        if self.pressure >= Pressure::RefuseMessages && outgoing.dequeue().is_some() {
-            self.counters.count_dropped(DropReason::QueueBytesFull, 1);
+        if self.pressure >= Pressure::RefuseMessages {
+            self.drop_first(index, DropReason::QueueBytesFull);
         }
-        while !queue_has_room(&self.limits, outgoing, &delivery) && outgoing.dequeue().is_some() {
-            self.counters.count_dropped(DropReason::QueueFull, 1);
-        }
-        outgoing.enqueue(delivery);
-        self.counters.deliveries_matched += 1;
-        self.counters.deliveries_queued += 1;
+        let has_room = |shard: &mut Shard| {
+            let session = shard.sessions.get_mut(index);
+            session.is_none_or(|session| queue_has_room(&shard.limits, session.outgoing(), &delivery))
+        };
+        while !has_room(self) && self.drop_first(index, DropReason::QueueFull) {}
+        self.enqueue(index, delivery);
+    }
+
+    /// Drops the message that waits longest; false if none waits.
+    fn drop_first(&mut self, index: u32, reason: DropReason) -> bool {
+        let Some((number, _)) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { return false };
+        self.counters.count_dropped(reason, 1);
+        self.note_finished(index, number);
+        true
     }
 
     /// Whether a connection can take one more QoS 1 or 2 message now.
@@ -134,7 +148,7 @@ impl Shard {
 
     /// Sends a message for the first time: DUP says nothing of how it came [MQTT-3.3.1-3] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.3-1] [MQTT-4.3.3-2].
     /// The caller has seen that it may start.
-    fn start(&mut self, index: u32, slot: u32, delivery: Delivery) {
+    fn start(&mut self, index: u32, slot: u32, number: u64, delivery: Delivery) {
         let now = self.now;
         if self.output(slot).is_none() {
             return;
@@ -142,22 +156,21 @@ impl Shard {
         let (Some(conn), Some(session)) = (self.connections.slot_mut(slot), self.sessions.get_mut(index)) else { return };
         if delivery.message.expires_at < now {
             // [MQTT-3.3.2-5]
-            return self.counters.count_dropped(DropReason::Expired, 1);
+            self.counters.count_dropped(DropReason::Expired, 1);
+            return self.note_finished(index, number);
         }
         let (version, max_packet_bytes) = (conn.version, conn.max_packet_bytes);
-        let to = |alias| Transmission { version, packet_id: 1, dup: false, now, max_packet_bytes, alias };
+        let to = |alias| Transmission { version, packet_id: packet_id(number), dup: false, now, max_packet_bytes, alias };
         let Some(alias) = conn.alias_of(delivery.message.topic()).if_it_fits(|alias| delivery.fits(to(alias))) else {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
-            return self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+            self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+            return self.note_finished(index, number);
         };
-        let mut to = to(alias);
-        let outgoing = session.outgoing();
-        to.packet_id = outgoing.next_id();
-        delivery.encode(&mut conn.out, to);
+        delivery.encode(&mut conn.out, to(alias));
         conn.alias_sent(delivery.message.topic(), alias);
         self.counters.publishes_sent[delivery.qos as usize] += 1;
         self.counters.packets_sent += 1;
-        outgoing.start(delivery);
+        session.outgoing().start(number, delivery);
     }
 
     /// Sends what waits for a connection, as far as its window and its output have room: first what has to be sent again, then the queue without what has
@@ -169,8 +182,9 @@ impl Shard {
         }
         while self.resend_next(index, slot) {}
         while self.may_start(index, slot) {
-            let Some(delivery) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { break };
-            self.start(index, slot, delivery);
+            let Some((number, delivery)) = self.sessions.get_mut(index).and_then(|session| session.outgoing().dequeue()) else { break };
+            self.note_sent(index, number, slot, delivery.qos);
+            self.start(index, slot, number, delivery);
         }
         self.take_held(index);
     }
@@ -199,8 +213,9 @@ impl Shard {
             self.counters.packets_sent += 1;
         } else {
             // Too large for what the client allows now: as if it had been sent and acknowledged [MQTT-3.1.2-25].
-            session.outgoing().finish(packet_id, |_| true);
+            let finished = session.outgoing().finish(packet_id, |_| true);
             self.counters.count_dropped(DropReason::PacketTooLargeForClient, 1);
+            finished.into_iter().for_each(|number| self.note_finished(index, number));
         }
         true
     }
@@ -215,10 +230,14 @@ impl Shard {
                 return;
             }
             let Some(Held { delivery, ticket }) = outgoing.take_held() else { return };
-            if outgoing.queued() == 0 && slot != NONE && self.may_start(index, slot) {
-                self.start(index, slot, delivery);
+            let at_once = outgoing.queued() == 0 && slot != NONE && self.may_start(index, slot);
+            let mark = self.journal_mark();
+            let number = self.note_delivery(index, &delivery, at_once);
+            self.wait_for_commit(ticket, self.commit_since(mark));
+            if at_once {
+                self.start(index, slot, number, delivery);
             } else if let Some(session) = self.sessions.get_mut(index) {
-                session.outgoing().enqueue(delivery);
+                session.outgoing().enqueue(number, delivery);
             }
             self.settle(ticket, ReasonCode::SUCCESS);
         }
@@ -246,12 +265,10 @@ impl Shard {
                 |stage| matches!(stage, Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce),
             );
         }
-        let known = self
-            .sessions
-            .get_mut(index)
-            .and_then(|session| session.outgoing.as_mut())
-            .is_some_and(|outgoing| outgoing.release(ack.packet_id));
-        let code = if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
+        let outgoing = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut());
+        let known = outgoing.and_then(|outgoing| outgoing.release(ack.packet_id));
+        known.into_iter().for_each(|number| self.note_released(index, number, id.slot));
+        let code = if known.is_some() { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
         if let Some(conn) = self.output(id.slot) {
             // Without properties [MQTT-3.6.2-2] [MQTT-3.6.2-3].
             encode::ack(conn.out.own(), conn.version, PacketType::Pubrel, ack.packet_id, code, &Properties::default());
@@ -262,7 +279,8 @@ impl Shard {
     fn finish_delivery(&mut self, id: ConnId, packet_id: u16, expected: impl Fn(&Stage) -> bool) {
         let Some(index) = self.session_of(id) else { return };
         let Some(outgoing) = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut()) else { return };
-        if outgoing.finish(packet_id, expected) {
+        if let Some(number) = outgoing.finish(packet_id, expected) {
+            self.note_finished(index, number);
             self.counters.deliveries_acknowledged += 1;
             self.send_waiting(id.slot);
             self.continue_fetches(id.slot);

@@ -30,6 +30,8 @@ impl Shard {
                 return self.refuse(id, DecodeError::protocol("DISCONNECT sets a session expiry where CONNECT had none"));
             }
             session.expiry_s = expiry_s.min(self.limits.max_session_expiry_s);
+            let index = conn.session;
+            self.note_session(index);
         }
         // [MQTT-3.1.2-10] [MQTT-3.14.4-3]
         let will = if packet.reason == ReasonCode::SUCCESS { Will::Drop } else { Will::Publish };
@@ -94,16 +96,20 @@ impl Shard {
         }
         let generation = session.generation;
         let expiry_s = session.expiry_s;
-        if will == Will::Drop {
-            session.will = None;
-        }
         // The will is sent when its delay or the session is over, whichever comes first [MQTT-3.1.3-9].
-        let delay_s = session.will.as_ref().map(|will| will.delay_s.min(expiry_s));
+        let delay_s = session.will.as_ref().map(|will| will.delay_s.min(expiry_s)).filter(|_| will == Will::Publish);
+        let dropped = will == Will::Drop && session.will.take().is_some();
+        if dropped {
+            self.note_will_gone(index);
+        }
+        self.note_left(index);
         match delay_s {
             Some(0) => self.publish_will(index),
             Some(delay_s) => {
                 let timer = self.wheel.schedule(self.now + u64::from(delay_s) * 1_000, TimerKey::WillDelay { session: index, generation });
-                session.will_timer = Some(timer);
+                if let Some(session) = self.sessions.get_mut(index) {
+                    session.will_timer = Some(timer);
+                }
             }
             None => {}
         }
@@ -128,6 +134,7 @@ impl Shard {
         }
         // Only once, and only where there was one [MQTT-3.1.2-10] [MQTT-3.1.2-12].
         let Some(will) = session.will.take() else { return };
+        self.note_will_gone(index);
         let mut message = will.message;
         message.expires_at = will.expiry_s.map_or(NEVER, |seconds| self.now + u64::from(seconds) * 1_000);
         self.counters.wills_published += 1;
@@ -138,7 +145,9 @@ impl Shard {
     pub(super) fn end_session(&mut self, index: u32, reason: DropReason) {
         // Whatever happens first, a pending will is not forgotten with the session [MQTT-3.1.3-9].
         self.publish_will(index);
+        self.forget_exchanges(index);
         let Some(mut session) = self.sessions.remove(index) else { return };
+        self.note_ended(&session);
         if let Some(timer) = session.expiry_timer.take() {
             self.wheel.cancel(timer);
         }

@@ -21,11 +21,13 @@ pub struct WaitingSuback {
     pub codes: SmallVec<[u8; 8]>,
     /// The retained messages up to this fetch follow it.
     pub last_fetch: u64,
+    /// The commit that holds the subscriptions, or 0.
+    pub commit: u64,
 }
 
 impl WaitingSuback {
     pub fn new(conn: ConnId, packet_id: u16) -> WaitingSuback {
-        WaitingSuback { number: 0, conn, packet_id, codes: SmallVec::new(), last_fetch: 0 }
+        WaitingSuback { number: 0, conn, packet_id, codes: SmallVec::new(), last_fetch: 0, commit: 0 }
     }
 }
 
@@ -68,9 +70,14 @@ impl Shard {
         }
     }
 
+    /// Whether all other shards know all subscriptions of this one.
+    pub fn interest_is_known(&self) -> bool {
+        self.interest.settled(self.id) >= self.interest.given
+    }
+
     /// Sends a SUBACK now, or when all shards know what they must.
     pub(super) fn suback_when_known(&mut self, mut suback: WaitingSuback) {
-        if self.interest.settled(self.id) >= self.interest.given {
+        if self.interest_is_known() {
             return self.send_suback(&suback);
         }
         suback.number = self.interest.given;

@@ -23,7 +23,7 @@ const OVERHEAD_BYTES: u32 = 64;
 const SHARE_PAYLOAD_BYTES: usize = 1_024;
 
 /// A publish on its way through the shard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Incoming<'a> {
     pub topic: &'a str,
     pub payload: &'a [u8],
@@ -80,6 +80,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether both are the same message, not only equal ones.
+    pub fn is_same(&self, other: &Message) -> bool {
+        Rc::ptr_eq(&self.body, &other.body) && self.expires_at == other.expires_at
+    }
+
     /// The topic name.
     pub fn topic(&self) -> &str {
         // The body was made from a `&str`; a check costs less than `unsafe` is worth here.

@@ -1,7 +1,9 @@
 //! The QoS 1 and 2 messages on their way to one session: what is in flight, what waits, and whose acknowledgement waits with it.
 //!
-//! Packet identifiers are given in sequence, so the window is a deque that is indexed by identifier: sending, acknowledging and resuming are O(1) a
-//! message. The window and the queue are bounded by the caller's limits; this file only keeps the order [MQTT-4.6.0-1] [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+//! Every message gets the next number of its session when it joins; the number says the packet identifier. So an identifier needs no table and is the same
+//! after a restart, and the window is a deque in which a number stands where it is expected, or is looked for by halves where messages between were dropped
+//! before they were sent. The window and the queue are bounded by the caller's limits; this file only keeps the order [MQTT-4.6.0-1] [MQTT-4.6.0-5]
+//! [MQTT-4.6.0-6].
 
 use std::collections::VecDeque;
 
@@ -24,7 +26,15 @@ pub enum Stage {
 /// One message of the window.
 #[derive(Debug)]
 pub struct InFlight {
+    pub number: u64,
     pub stage: Stage,
+}
+
+/// One message of the queue.
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    delivery: Delivery,
 }
 
 /// A message that found the queue full, of a publisher that cannot be told so: it waits, and its acknowledgement with it.
@@ -38,15 +48,15 @@ pub struct Held {
 #[derive(Debug)]
 pub struct Outgoing {
     window: VecDeque<InFlight>,
-    /// Packet identifier of the window's front.
-    front_id: u16,
+    /// Number that was given last.
+    last_number: u64,
     /// Messages of the window that are not done.
     unfinished: u32,
     /// Entries of the window from here on were not sent on the present connection.
     resend_at: usize,
     /// Unfinished messages that were sent on the present connection.
     under_way: u32,
-    queue: VecDeque<Delivery>,
+    queue: VecDeque<Waiting>,
     queued_bytes: u64,
     held: VecDeque<Held>,
     held_messages_bytes: u64,
@@ -62,10 +72,11 @@ impl Drop for Outgoing {
 }
 
 /// Identifiers run from 1 to 65,535.
-const IDS: u32 = 65_535;
+const IDS: u64 = 65_535;
 
-fn id_after(id: u16, steps: usize) -> u16 {
-    (((u32::from(id) - 1 + steps as u32) % IDS) + 1) as u16
+/// The packet identifier of the message with this number; numbers begin with 1.
+pub fn packet_id(number: u64) -> u16 {
+    ((number.saturating_sub(1) % IDS) + 1) as u16
 }
 
 impl Outgoing {
@@ -73,7 +84,7 @@ impl Outgoing {
     pub fn new(total: HeldBytes) -> Outgoing {
         Outgoing {
             window: VecDeque::new(),
-            front_id: 0,
+            last_number: 0,
             unfinished: 0,
             resend_at: 0,
             under_way: 0,
@@ -131,41 +142,46 @@ impl Outgoing {
         self.window.is_empty() && self.queue.is_empty() && self.held.is_empty()
     }
 
-    /// Whether one more message may be sent now with `limit` in flight at most [MQTT-4.9.0-2]; nothing else waits for that [MQTT-3.3.4-10].
+    /// Whether one more message may be sent now with `limit` in flight at most [MQTT-4.9.0-2]; nothing else waits for that [MQTT-3.3.4-10]. Its packet
+    /// identifier is not in use [MQTT-2.2.1-4] [MQTT-2.3.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1].
     pub fn window_open(&self, limit: u16) -> bool {
-        self.resend_at == self.window.len() && self.under_way < u32::from(limit) && self.window.len() < IDS as usize - 1
+        let next = self.queue.front().map_or(self.last_number + 1, |waiting| waiting.number);
+        let id_is_free = self.window.front().is_none_or(|front| next - front.number < IDS);
+        self.resend_at == self.window.len() && self.under_way < u32::from(limit) && id_is_free
     }
 
-    /// The packet identifier of the next message that is started: not in use [MQTT-2.2.1-4] [MQTT-2.3.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1].
-    pub fn next_id(&mut self) -> u16 {
-        self.front_id = self.front_id.max(1);
-        id_after(self.front_id, self.window.len())
+    /// A number for a message that joins the session.
+    pub fn give_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
-    /// Takes a message into the window under [`Outgoing::next_id`]. The caller has seen that the window is open.
-    pub fn start(&mut self, delivery: Delivery) {
+    /// Takes a message into the window. The caller has seen that the window is open.
+    pub fn start(&mut self, number: u64, delivery: Delivery) {
         self.count_in(&delivery);
-        self.front_id = self.front_id.max(1);
-        self.window.push_back(InFlight { stage: Stage::Published(delivery) });
+        self.window.push_back(InFlight { number, stage: Stage::Published(delivery) });
         self.resend_at = self.window.len();
         self.unfinished += 1;
         self.under_way += 1;
     }
 
     fn index(&self, packet_id: u16) -> Option<usize> {
-        if packet_id == 0 || self.front_id == 0 {
-            return None;
+        let front = self.window.front()?.number;
+        let distance = (u64::from(packet_id).checked_sub(1)? + IDS - (front - 1) % IDS) % IDS;
+        let number = front + distance;
+        match self.window.get(distance as usize) {
+            Some(entry) if entry.number == number => Some(distance as usize),
+            _ => self.window.binary_search_by_key(&number, |entry| entry.number).ok(),
         }
-        let index = (u32::from(packet_id) + IDS - u32::from(self.front_id)) % IDS;
-        ((index as usize) < self.window.len()).then_some(index as usize)
     }
 
     /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over, and not before [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5].
-    /// Returns whether there was one at the expected stage.
-    pub fn finish(&mut self, packet_id: u16, expected: impl Fn(&Stage) -> bool) -> bool {
-        let Some(index) = self.index(packet_id) else { return false };
+    /// Returns the number of the message, if there was one at the expected stage.
+    pub fn finish(&mut self, packet_id: u16, expected: impl Fn(&Stage) -> bool) -> Option<u64> {
+        let index = self.index(packet_id)?;
+        let number = self.window[index].number;
         if matches!(self.window[index].stage, Stage::Done) || !expected(&self.window[index].stage) {
-            return false;
+            return None;
         }
         if let Stage::Published(delivery) = std::mem::replace(&mut self.window[index].stage, Stage::Done) {
             self.count_out(&delivery);
@@ -176,24 +192,23 @@ impl Outgoing {
         }
         while self.window.front().is_some_and(|entry| matches!(entry.stage, Stage::Done)) {
             self.window.pop_front();
-            self.front_id = id_after(self.front_id, 1);
             self.resend_at = self.resend_at.saturating_sub(1);
         }
-        true
+        Some(number)
     }
 
-    /// PUBREC: forgets the message [MQTT-4.3.3-6] and waits for PUBCOMP. Returns whether the identifier is of a QoS 2 message in flight.
-    pub fn release(&mut self, packet_id: u16) -> bool {
-        let Some(index) = self.index(packet_id) else { return false };
+    /// PUBREC: forgets the message [MQTT-4.3.3-6] and waits for PUBCOMP. Returns its number, if the identifier is of a QoS 2 message in flight.
+    pub fn release(&mut self, packet_id: u16) -> Option<u64> {
+        let index = self.index(packet_id)?;
         match &self.window[index].stage {
             Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce => {}
-            Stage::Released => return true,
-            _ => return false,
+            Stage::Released => {}
+            _ => return None,
         }
         if let Stage::Published(delivery) = std::mem::replace(&mut self.window[index].stage, Stage::Released) {
             self.count_out(&delivery);
         }
-        true
+        Some(self.window[index].number)
     }
 
     /// The connection is new: everything unfinished is to be sent again, in the order of the first time [MQTT-4.4.0-1] [MQTT-4.6.0-1], whatever
@@ -214,22 +229,23 @@ impl Outgoing {
         let index = self.resend_at;
         self.resend_at += 1;
         self.under_way += 1;
-        Some((id_after(self.front_id, index), &mut self.window[index]))
+        let entry = &mut self.window[index];
+        Some((packet_id(entry.number), entry))
     }
 
     /// Puts a message behind those that wait.
-    pub fn enqueue(&mut self, delivery: Delivery) {
+    pub fn enqueue(&mut self, number: u64, delivery: Delivery) {
         self.count_in(&delivery);
         self.queued_bytes += u64::from(delivery.message.bytes());
-        self.queue.push_back(delivery);
+        self.queue.push_back(Waiting { number, delivery });
     }
 
-    /// The message that waits longest.
-    pub fn dequeue(&mut self) -> Option<Delivery> {
-        let delivery = self.queue.pop_front()?;
+    /// The message that waits longest, and its number.
+    pub fn dequeue(&mut self) -> Option<(u64, Delivery)> {
+        let Waiting { number, delivery } = self.queue.pop_front()?;
         self.queued_bytes -= u64::from(delivery.message.bytes());
         self.count_out(&delivery);
-        Some(delivery)
+        Some((number, delivery))
     }
 
     /// Takes out, in order, the messages that another member of their shared subscription may get in place of this session, which ends: at QoS 1 what is
@@ -239,7 +255,7 @@ impl Outgoing {
             Stage::Published(delivery) if delivery.qos == QoS::AtLeastOnce => Some(delivery),
             _ => None,
         });
-        let waiting = std::mem::take(&mut self.queue);
+        let waiting = std::mem::take(&mut self.queue).into_iter().map(|waiting| waiting.delivery);
         sent.chain(waiting).filter(|delivery| delivery.share != 0).collect()
     }
 
@@ -261,5 +277,32 @@ impl Outgoing {
         self.count_out(&held.delivery);
         self.held_messages_bytes -= u64::from(held.delivery.message.bytes());
         Some(held)
+    }
+
+    /// A message of an earlier run, in the order of the numbers: `sent` at least once, or waiting. Without a delivery its receiver has it already.
+    pub fn restore(&mut self, number: u64, delivery: Option<Delivery>, sent: bool) {
+        self.last_number = self.last_number.max(number);
+        let stage = match delivery {
+            Some(delivery) if !sent => return self.enqueue(number, delivery),
+            Some(delivery) => {
+                self.count_in(&delivery);
+                Stage::Published(delivery)
+            }
+            None => Stage::Released,
+        };
+        self.window.push_back(InFlight { number, stage });
+        self.unfinished += 1;
+    }
+
+    /// What is not finished behind `after`, in order: number, message (none where the receiver has it), and whether it was sent.
+    pub fn unfinished_after(&self, after: u64) -> impl Iterator<Item = (u64, Option<&Delivery>, bool)> {
+        let sent = self.window.range(self.window.partition_point(|entry| entry.number <= after)..);
+        let waiting = self.queue.range(self.queue.partition_point(|waiting| waiting.number <= after)..);
+        let sent = sent.filter_map(|entry| match &entry.stage {
+            Stage::Published(delivery) => Some((entry.number, Some(delivery), true)),
+            Stage::Released => Some((entry.number, None, true)),
+            Stage::Done => None,
+        });
+        sent.chain(waiting.map(|waiting| (waiting.number, Some(&waiting.delivery), false)))
     }
 }

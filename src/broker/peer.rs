@@ -5,6 +5,7 @@ use super::acks::TicketId;
 use super::ids::ShardId;
 use super::message::Incoming;
 use super::topics::InterestChange;
+use crate::config::Durability;
 use crate::metrics::Snapshot;
 use crate::mqtt::{QoS, ReasonCode};
 
@@ -24,17 +25,32 @@ pub struct PeerPublish {
     pub store: bool,
     /// The publisher cannot be told of a full queue: hold the message instead of refusing it.
     pub hold: bool,
+    /// What the answer promises.
+    pub durability: Durability,
     pub expires_at: u64,
     /// Shared subscriptions of which the target is to serve a member: their fingerprints, 8 bytes each behind the payload.
     shares: u16,
+    /// The publisher's session and packet identifier stand behind the shares: see [`Exchange`].
+    has_exchange: bool,
     /// Answer with [`PeerMessage::PublishDone`]; at QoS 1 and 2.
     pub ticket: Option<TicketId>,
+}
+
+/// A QoS 2 exchange that must not be repeated after a restart: the publisher's session, as journals name it, and the packet identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Exchange {
+    pub session: u64,
+    pub packet_id: u16,
 }
 
 impl PeerPublish {
     /// Whether the target is to serve members of shared subscriptions.
     pub fn has_shares(&self) -> bool {
         self.shares > 0
+    }
+
+    fn shares_start(&self) -> usize {
+        self.start as usize + self.topic_len as usize + self.forward_len as usize + self.payload_len as usize
     }
 }
 
@@ -44,6 +60,8 @@ pub struct PeerOptions {
     pub deliver: bool,
     pub store: bool,
     pub hold: bool,
+    pub durability: Durability,
+    pub exchange: Option<Exchange>,
     pub ticket: Option<TicketId>,
 }
 
@@ -55,6 +73,13 @@ pub enum PeerMessage {
     PublishDone {
         ticket: TicketId,
         code: ReasonCode,
+        /// The QoS 2 identifier is kept in a journal until [`PeerMessage::Forget`].
+        kept: bool,
+    },
+    /// An exchange is over. Answered with [`PeerMessage::PublishDone`] if somebody waits for that.
+    Forget {
+        exchange: Exchange,
+        ticket: Option<TicketId>,
     },
     Interest {
         number: u64,
@@ -151,6 +176,10 @@ impl Batch {
         for share in shares {
             self.bytes.extend_from_slice(&share.to_le_bytes());
         }
+        if let Some(exchange) = options.exchange {
+            self.bytes.extend_from_slice(&exchange.session.to_le_bytes());
+            self.bytes.extend_from_slice(&exchange.packet_id.to_le_bytes());
+        }
         PeerPublish {
             start,
             topic_len: publish.topic.len() as u16,
@@ -161,8 +190,10 @@ impl Batch {
             deliver: options.deliver,
             store: options.store,
             hold: options.hold,
+            durability: options.durability,
             expires_at: publish.expires_at,
             shares: shares.len() as u16,
+            has_exchange: options.exchange.is_some(),
             ticket: options.ticket,
         }
     }
@@ -184,10 +215,18 @@ impl Batch {
 
     /// The fingerprints of the shared subscriptions that the target is to serve.
     pub fn shares(&self, publish: &PeerPublish) -> impl Iterator<Item = u64> + '_ {
-        let start = publish.start as usize + publish.topic_len as usize + publish.forward_len as usize + publish.payload_len as usize;
+        let start = publish.shares_start();
         self.bytes[start..start + 8 * usize::from(publish.shares)]
             .chunks_exact(8)
             .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap_or([0; 8])))
+    }
+
+    /// The exchange that the publish is part of, where it has to be remembered.
+    pub fn exchange(&self, publish: &PeerPublish) -> Option<Exchange> {
+        let start = publish.shares_start() + 8 * usize::from(publish.shares);
+        let bytes = self.bytes.get(start..start + 10).filter(|_| publish.has_exchange)?;
+        let (session, packet_id) = bytes.split_at(8);
+        Some(Exchange { session: u64::from_le_bytes(session.try_into().ok()?), packet_id: u16::from_le_bytes(packet_id.try_into().ok()?) })
     }
 }
 

@@ -8,9 +8,10 @@ use super::disconnect::Will;
 use super::ids::ConnId;
 use super::message::{Incoming, NEVER};
 use super::route::{Publisher, Settled};
-use super::session::{Received, Refusal};
+use super::session::{Kept, Received, Refusal};
 use super::shard::Shard;
 use super::timers::TimerKey;
+use crate::config::Durability;
 use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
 
 impl Shard {
@@ -109,8 +110,7 @@ impl Shard {
             return;
         }
         self.finish_run();
-        let publisher = Publisher { session, hold: false, answer: AnswerTo::Nobody };
-        self.publish(incoming, publisher);
+        self.publish(incoming, Publisher::unanswered(session));
     }
 
     /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-3.3.4-1] [MQTT-4.3.2-2] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
@@ -121,7 +121,7 @@ impl Shard {
             return;
         }
         let Some(conn) = self.connections.get(id) else { return };
-        let (session, v5) = (conn.session, conn.version.is_v5());
+        let (session, v5, durability) = (conn.session, conn.version.is_v5(), conn.terms.durability);
         let Some((generation, unreleased)) = self.sessions.get(session).map(|session| (session.generation, session.received_len())) else {
             return;
         };
@@ -133,11 +133,15 @@ impl Shard {
         let number =
             self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
         let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos, message };
+        let exchange = if incoming.qos == QoS::ExactlyOnce { self.exchange_of(session, packet_id) } else { None };
         let mark = self.journal_mark();
-        let settled = self.publish(incoming, Publisher { session, hold: !v5, answer });
-        self.gate_since(id.slot, mark);
-        match settled {
-            Settled::Now(code) => self.answer(answer, code),
+        let durability = self.admission.durability_of(incoming.topic).unwrap_or(durability);
+        match self.publish(incoming, Publisher { session, hold: !v5, answer, exchange, durability }) {
+            Settled::Now(code) => {
+                let kept = if self.recorded_since(mark) { Kept::Here } else { Kept::Nowhere };
+                let commit = if durability == Durability::Commit { self.commit_since(mark) } else { 0 };
+                self.answer(answer, code, kept, commit);
+            }
             Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
         }
     }
@@ -158,7 +162,7 @@ impl Shard {
                 }
                 return true;
             }
-            Some(Received::Held) => ReasonCode::SUCCESS,
+            Some(Received::Held(_) | Received::Ending(_)) => ReasonCode::SUCCESS,
             None => match refusal {
                 Some(code) => code,
                 None => return false,
@@ -200,27 +204,42 @@ impl Shard {
         conn.timer = Some(self.wheel.schedule(self.now + patience_ms, TimerKey::Connection(id)));
     }
 
-    /// Answers whoever waits for a publish.
-    pub(super) fn answer(&mut self, answer: AnswerTo, code: ReasonCode) {
+    /// Answers whoever waits for a publish. `kept`: where something of it is to outlive the process; `commit`: what the answer has to wait for, or 0.
+    pub(super) fn answer(&mut self, answer: AnswerTo, code: ReasonCode, kept: Kept, commit: u64) {
         match answer {
             AnswerTo::Nobody => {}
-            AnswerTo::Peer { shard, ticket } => {
-                self.reply(shard, ticket, code);
+            AnswerTo::Peer { shard, ticket, kept } => self.reply(shard, ticket, code, kept, commit),
+            AnswerTo::Release { conn, session, session_generation, packet_id } => {
+                if self.sessions.get_same(session, session_generation).is_some() {
+                    self.finish_release(conn, session, packet_id);
+                }
             }
             AnswerTo::Client { conn, number, session, session_generation, packet_id, qos, message } => {
-                if qos == QoS::ExactlyOnce
-                    && let Some(session) = self.sessions.get_same(session, session_generation)
-                {
-                    if code.is_error() {
-                        // 3.x cannot be told: there the message must be tried again.
-                        let repeat = session.version.is_v5().then_some(Refusal { code, message });
-                        session.received().refuse(packet_id, repeat);
-                    } else {
-                        session.received().set(packet_id, Received::Held);
-                    }
+                let mark = self.journal_mark();
+                if qos == QoS::ExactlyOnce && self.sessions.get_same(session, session_generation).is_some() {
+                    self.settle_exchange(session, packet_id, code, message, kept);
                 }
                 self.answer_client(conn, number, code);
+                if self.connections.get(conn).is_some() {
+                    self.gate(conn.slot, self.commit_since(mark));
+                    self.hold_back(conn.slot, commit);
+                }
             }
+        }
+    }
+
+    /// A QoS 2 publish has found its place, or was refused.
+    fn settle_exchange(&mut self, index: u32, packet_id: u16, code: ReasonCode, message: u32, kept: Kept) {
+        if code.is_error() {
+            self.forget_refused(index, packet_id);
+            let Some(session) = self.sessions.get_mut(index) else { return };
+            // 3.x cannot be told: there the message must be tried again.
+            let repeat = session.version.is_v5().then_some(Refusal { code, message });
+            return session.received().refuse(packet_id, repeat);
+        }
+        let kept = self.note_received(index, packet_id, kept);
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.received().set(packet_id, Received::Held(kept));
         }
     }
 
@@ -260,20 +279,49 @@ impl Shard {
     /// PUBREL: the client will not send this PUBLISH again [MQTT-4.3.3-2] [MQTT-4.3.3-11], and its identifier is free [MQTT-4.3.3-12]. What has become
     /// of the message meanwhile plays no part [MQTT-4.3.3-13].
     pub(super) fn on_pubrel(&mut self, id: ConnId, ack: &Ack<'_>) {
-        let Some(conn) = self.connections.get(id) else { return };
-        let version = conn.version;
-        let Some(session) = self.sessions.get_mut(conn.session) else { return };
-        let held = session.received.as_ref().and_then(|received| received.get(ack.packet_id)) == Some(Received::Held);
-        if held && let Some(received) = &mut session.received {
-            received.release(ack.packet_id);
-            if received.is_empty() {
-                session.received = None;
+        let Some(index) = self.session_of(id) else { return };
+        let received = self.sessions.get(index).and_then(|session| session.received.as_ref());
+        match received.and_then(|received| received.get(ack.packet_id)) {
+            Some(Received::Held(Kept::Elsewhere)) => self.release_elsewhere(id, index, ack.packet_id),
+            Some(Received::Held(kept)) => {
+                if kept == Kept::Here {
+                    self.note_received_ended(index, ack.packet_id, id.slot);
+                }
+                self.free_received(index, ack.packet_id);
+                self.send_pubcomp(id, ack.packet_id, ReasonCode::SUCCESS);
             }
+            Some(Received::Ending(ticket)) => {
+                // Said again, on another connection perhaps: one answer, to the last who asked.
+                if let Some(AnswerTo::Release { conn, .. }) = self.tickets.get_mut(ticket).map(|ticket| &mut ticket.answer) {
+                    *conn = id;
+                }
+            }
+            Some(Received::Pending(_)) | None => self.send_pubcomp(id, ack.packet_id, ReasonCode::PACKET_ID_NOT_FOUND),
         }
-        let code = if held { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
+    }
+
+    /// No shard knows the identifier any more.
+    fn finish_release(&mut self, id: ConnId, index: u32, packet_id: u16) {
+        self.note_received_ended(index, packet_id, id.slot);
+        self.free_received(index, packet_id);
+        if self.session_of(id) == Some(index) {
+            self.send_pubcomp(id, packet_id, ReasonCode::SUCCESS);
+        }
+    }
+
+    fn free_received(&mut self, index: u32, packet_id: u16) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let received = session.received();
+        received.release(packet_id);
+        if received.is_empty() {
+            session.received = None;
+        }
+    }
+
+    /// Without properties [MQTT-3.7.2-2] [MQTT-3.7.2-3].
+    fn send_pubcomp(&mut self, id: ConnId, packet_id: u16, code: ReasonCode) {
         if let Some(conn) = self.output(id.slot) {
-            // Without properties [MQTT-3.7.2-2] [MQTT-3.7.2-3].
-            encode::ack(conn.out.own(), version, PacketType::Pubcomp, ack.packet_id, code, &Properties::default());
+            encode::ack(conn.out.own(), conn.version, PacketType::Pubcomp, packet_id, code, &Properties::default());
             self.counters.packets_sent += 1;
         }
     }
@@ -281,13 +329,20 @@ impl Shard {
     /// A message of the broker's own (a will, `$SYS`): nobody waits for it. `session` is the publisher, or [`NONE`].
     pub(super) fn publish_from_broker(&mut self, incoming: &Incoming<'_>, session: u32) {
         self.finish_run();
-        self.publish(incoming, Publisher { session, hold: false, answer: AnswerTo::Nobody });
+        self.publish(incoming, Publisher::unanswered(session));
     }
 
     /// The publish with this ticket has one part less to wait for.
     pub(super) fn settle(&mut self, ticket: TicketId, code: ReasonCode) {
         if let Some(done) = self.tickets.settle(ticket, code) {
-            self.answer(done.answer, done.code);
+            self.answer(done.answer, done.code, if done.kept_elsewhere { Kept::Elsewhere } else { Kept::Here }, done.commit);
+        }
+    }
+
+    /// The answer of a publish must not leave before this commit is durable.
+    pub(super) fn wait_for_commit(&mut self, ticket: TicketId, commit: u64) {
+        if let Some(ticket) = self.tickets.get_mut(ticket) {
+            ticket.commit = if ticket.durability == Durability::Commit { ticket.commit.max(commit) } else { 0 };
         }
     }
 

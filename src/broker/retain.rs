@@ -28,7 +28,7 @@ impl Shard {
         if incoming.payload.is_empty() {
             if self.retained.get(incoming.topic).is_some() {
                 self.clear_retained(incoming.topic);
-                self.journal_retained(incoming.topic, None);
+                self.note_retained(incoming.topic, None);
             }
             return ReasonCode::NO_MATCHING_SUBSCRIBERS;
         }
@@ -43,7 +43,7 @@ impl Shard {
             return ReasonCode::QUOTA_EXCEEDED;
         }
         self.set_retained(incoming);
-        self.journal_retained(incoming.topic, Some(incoming));
+        self.note_retained(incoming.topic, Some(incoming));
         ReasonCode::NO_MATCHING_SUBSCRIBERS
     }
 
@@ -79,7 +79,7 @@ impl Shard {
         self.sweep.cursor = (!done).then_some(cursor);
         for topic in over {
             self.clear_retained(&topic);
-            self.journal_retained(&topic, None);
+            self.note_retained(&topic, None);
         }
         self.sweep.scheduled = self.sweep.expiring > 0;
         if self.sweep.scheduled {

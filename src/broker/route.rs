@@ -3,13 +3,15 @@
 use super::acks::{AnswerTo, Ticket, TicketId, Tickets, worse};
 use super::connection::NONE;
 use super::ids::{ShardId, ShardSet};
+use super::journal::exchange::Taken;
 use super::message::{Delivery, Incoming, Message};
-use super::peer::{Batch, PeerMessage, PeerOptions, PeerPublish};
+use super::peer::{Batch, Exchange, PeerMessage, PeerOptions, PeerPublish};
 use super::publish::is_sys;
-use super::session::{delivered_qos, owner_of};
+use super::session::{Kept, delivered_qos, owner_of};
 use super::shard::Shard;
 use super::timers::TimerKey;
 use super::topics::{Matches, Subscriber, Topics};
+use crate::config::Durability;
 use crate::metrics::DropReason;
 use crate::mqtt::{QoS, ReasonCode};
 
@@ -36,6 +38,17 @@ pub struct Publisher {
     /// A full queue cannot be told to it: its messages are held instead.
     pub hold: bool,
     pub answer: AnswerTo,
+    /// The QoS 2 exchange of the message, where it is to outlive the process.
+    pub exchange: Option<Exchange>,
+    /// What the answer promises.
+    pub durability: Durability,
+}
+
+impl Publisher {
+    /// Nobody who waits for an answer: `session` has sent the message, or nobody has ([`NONE`]).
+    pub fn unanswered(session: u32) -> Publisher {
+        Publisher { session, hold: false, answer: AnswerTo::Nobody, exchange: None, durability: Durability::Memory }
+    }
 }
 
 /// The outcome of routing a message.
@@ -58,6 +71,11 @@ impl Job {
         Job { publisher, ticket: None }
     }
 
+    /// Whether an answer of another part is still due.
+    pub fn is_open(&self) -> bool {
+        self.ticket.is_some()
+    }
+
     /// Whether a message for a full queue is to be held.
     pub fn holds(&self) -> bool {
         self.publisher.hold
@@ -67,7 +85,7 @@ impl Job {
     pub fn wait(&mut self, tickets: &mut Tickets) -> TicketId {
         // The first wait is that of the routing itself, settled at its end: so no answer can leave while parts are still being added.
         let ticket = *self.ticket.get_or_insert_with(|| {
-            tickets.open(Ticket { answer: self.publisher.answer, waits: 1, code: ReasonCode::NO_MATCHING_SUBSCRIBERS })
+            tickets.open(Ticket::new(self.publisher.answer, ReasonCode::NO_MATCHING_SUBSCRIBERS, self.publisher.durability))
         });
         tickets.wait(ticket);
         ticket
@@ -185,9 +203,11 @@ impl Shard {
         // [MQTT-3.3.2-3]
         self.topics.matches(incoming.topic, &mut matches);
         let mut job = Job::new(publisher);
-        let mut code = self.deliver_local(incoming, &matches, &mut job);
+        let mark = self.journal_mark();
         shares.clear();
-        for &group in &matches.groups {
+        let taken = self.taken_before(publisher.exchange, incoming);
+        let mut code = self.deliver_local(incoming, &matches, &mut job, taken.as_ref());
+        for &group in matches.groups.iter().filter(|_| taken.is_none()) {
             code = worse(code, self.deliver_share(group, incoming, &mut shares, &mut job));
         }
         let mut remote = matches.remote;
@@ -208,11 +228,16 @@ impl Shard {
         code = worse(code, self.send_to_shards(incoming, remote, matches.remote, owner, &shares, &mut job));
         self.scratch.matches = Some(matches);
         self.scratch.shares = shares;
-        self.finish_job(job, code)
+        if let Some(exchange) = publisher.exchange.filter(|_| job.is_open() && !code.is_error() && self.recorded_since(mark)) {
+            self.note_taken(exchange, incoming);
+        }
+        self.finish_job(job, code, mark)
     }
 
-    pub(super) fn finish_job(&mut self, job: Job, code: ReasonCode) -> Settled {
+    /// The routing is done; `mark` is that of its beginning.
+    pub(super) fn finish_job(&mut self, job: Job, code: ReasonCode, mark: usize) -> Settled {
         let Some(ticket) = job.ticket else { return Settled::Now(code) };
+        self.wait_for_commit(ticket, self.commit_since(mark));
         match self.tickets.settle(ticket, code) {
             Some(done) => Settled::Now(done.code),
             None => Settled::Later(ticket),
@@ -242,6 +267,8 @@ impl Shard {
                 deliver: interested.contains(shard),
                 store: owner == Some(shard),
                 hold: job.holds(),
+                durability: job.publisher.durability,
+                exchange: job.publisher.exchange,
                 ticket: (incoming.qos != QoS::AtMostOnce).then(|| job.wait(&mut self.tickets)),
             };
             let batch = self.peers.to(shard);
@@ -262,32 +289,45 @@ impl Shard {
             return;
         }
         self.finish_run();
-        let answer = publish.ticket.map_or(AnswerTo::Nobody, |ticket| AnswerTo::Peer { shard: from, ticket });
-        let mut job = Job::new(Publisher { session: NONE, hold: publish.hold, answer });
+        let exchange = batch.exchange(publish);
+        let taken = self.taken_before(exchange, &incoming);
+        let answer = |kept| publish.ticket.map_or(AnswerTo::Nobody, |ticket| AnswerTo::Peer { shard: from, ticket, kept });
+        let mut job = Job::new(Publisher {
+            session: NONE,
+            hold: publish.hold,
+            answer: answer(exchange.is_some()),
+            exchange: None,
+            durability: publish.durability,
+        });
+        let mark = self.journal_mark();
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
-        if !alive {
+        if !alive && taken.is_none() {
             // How many it would have matched does not matter any more: one for all.
             self.counters.deliveries_matched += 1;
             self.counters.count_dropped(DropReason::Expired, 1);
         } else if publish.deliver {
             let mut matches = self.scratch.matches.take().unwrap_or_default();
             self.topics.matches(incoming.topic, &mut matches);
-            code = self.deliver_local(&incoming, &matches, &mut job);
+            code = self.deliver_local(&incoming, &matches, &mut job, taken.as_ref());
             self.scratch.matches = Some(matches);
         }
-        for fingerprint in batch.shares(publish).filter(|_| alive) {
+        for fingerprint in batch.shares(publish).filter(|_| alive && taken.is_none()) {
             code = worse(code, self.deliver_share_here(fingerprint, &incoming, &mut job));
         }
         if publish.store {
             code = worse(code, self.store_retained(&incoming));
         }
-        if let Settled::Now(code) = self.finish_job(job, code) {
-            self.answer(answer, code);
+        let noted = exchange.filter(|_| !code.is_error() && (job.is_open() || self.recorded_since(mark)));
+        noted.into_iter().for_each(|exchange| self.note_taken(exchange, &incoming));
+        let kept = taken.is_some() || noted.is_some();
+        let commit = if publish.durability == Durability::Commit { self.commit_since(mark) } else { 0 };
+        if let Settled::Now(code) = self.finish_job(job, code, mark) {
+            self.answer(answer(kept), code, Kept::Nowhere, commit);
         }
     }
 
-    /// Delivers to the subscribers of this shard.
-    fn deliver_local(&mut self, incoming: &Incoming<'_>, matches: &Matches, job: &mut Job) -> ReasonCode {
+    /// Delivers to the subscribers of this shard, but to those that have the message.
+    fn deliver_local(&mut self, incoming: &Incoming<'_>, matches: &Matches, job: &mut Job, taken: Option<&Taken>) -> ReasonCode {
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
         if matches.filters.is_empty() {
             return code;
@@ -296,6 +336,10 @@ impl Shard {
         targets.resolve(&self.topics, matches, job.publisher.session);
         let mut message = None;
         for target in &targets.list {
+            if taken.is_some_and(|taken| self.sessions.get(target.session).is_none_or(|session| taken.covers(&session.client_id))) {
+                code = worse(code, ReasonCode::SUCCESS);
+                continue;
+            }
             if incoming.retain {
                 self.note_live_retained(target.session, incoming.topic);
             }

@@ -31,7 +31,19 @@ pub enum Received {
     /// Not in its place on every shard yet: PUBREC is due to this ticket.
     Pending(TicketId),
     /// PUBREC left or may leave; a PUBLISH with this identifier is a repetition until PUBREL [MQTT-4.3.3-10].
-    Held,
+    Held(Kept),
+    /// PUBREL came; PUBCOMP is due to this ticket, when no shard would take the identifier for a repetition any more.
+    Ending(TicketId),
+}
+
+/// Where a QoS 2 identifier is kept for the next run of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    Nowhere,
+    /// In the journal of the publisher's shard.
+    Here,
+    /// Also in those of shards that its message went to.
+    Elsewhere,
 }
 
 /// The answer to a QoS 2 message that was not taken.
@@ -68,6 +80,16 @@ impl ReceivedIds {
         self.open.insert(packet_id, received);
     }
 
+    /// What the journal must keep: identifiers whose PUBREC may have left.
+    pub fn kept(&self) -> impl Iterator<Item = (u16, Kept)> {
+        self.open.iter().filter_map(|(&packet_id, received)| match received {
+            Received::Held(kept @ (Kept::Here | Kept::Elsewhere)) => Some((packet_id, *kept)),
+            // Its record goes with PUBCOMP.
+            Received::Ending(_) => Some((packet_id, Kept::Elsewhere)),
+            Received::Held(Kept::Nowhere) | Received::Pending(_) => None,
+        })
+    }
+
     /// The message was not taken. `repeat`: the answer is to be given again if it is asked for again.
     pub fn refuse(&mut self, packet_id: u16, repeat: Option<Refusal>) {
         self.open.remove(&packet_id);
@@ -101,6 +123,15 @@ pub struct Will {
     pub delay_s: u32,
 }
 
+/// What a session needs to outlive the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// Its name in the journal, the same over all runs; not 0.
+    pub id: u64,
+    /// When its last connection ended, milliseconds since 1970; `None` while it has one.
+    pub left_unix_ms: Option<u64>,
+}
+
 /// A session.
 #[derive(Debug)]
 pub struct Session {
@@ -125,12 +156,20 @@ pub struct Session {
     held_bytes: HeldBytes,
     /// QoS 2 packet identifiers that the client has not released.
     pub received: Option<Box<ReceivedIds>>,
+    /// Where there is a journal and the session outlives its connection.
+    pub durable: Option<Box<Durable>>,
 }
 
 impl Session {
     #[inline]
     pub fn outgoing(&mut self) -> &mut Outgoing {
         self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(self.held_bytes.clone())))
+    }
+
+    /// Its name in the journal, or 0 if it is not there.
+    #[inline]
+    pub fn durable_id(&self) -> u64 {
+        self.durable.as_ref().map_or(0, |durable| durable.id)
     }
 
     pub fn is_connected(&self) -> bool {
@@ -193,6 +232,7 @@ impl Sessions {
             outgoing: None,
             held_bytes: self.held_bytes.clone(),
             received: None,
+            durable: None,
         }) as u32;
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.by_client_id.insert_unique(hasher.hash_one(client_id), index, |&index| hasher.hash_one(&*slots[index as usize].client_id));
@@ -224,6 +264,11 @@ impl Sessions {
 
     pub fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// One more than the largest index that is or was in use.
+    pub fn end(&self) -> u32 {
+        self.slots.capacity() as u32
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {

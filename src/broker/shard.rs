@@ -259,7 +259,8 @@ impl Shard {
 
     /// Whether another turn has work to do although nothing came in.
     pub fn has_work(&self) -> bool {
-        self.peers.waiting_bytes(self.id) > 0 || !self.resuming.is_empty()
+        let rewriting = self.journal.as_ref().is_some_and(|journal| journal.is_rewriting());
+        rewriting || self.peers.waiting_bytes(self.id) > 0 || !self.resuming.is_empty()
     }
 
     /// When the next timer is due, ms; waking earlier is harmless.
@@ -277,9 +278,10 @@ impl Shard {
         self.peers.untake(to, batch);
     }
 
-    /// Whether other shards lag so far behind that publishers must wait.
+    /// Whether other shards, or the disk, lag so far behind that publishers must wait.
     pub fn congested(&self) -> bool {
         (0..self.shards).any(|shard| self.peers.waiting_bytes(ShardId(shard)) > PEER_HIGH_WATER_BYTES)
+            || self.journal.as_ref().is_some_and(|journal| journal.congested())
     }
 
     /// All commands at once, in order; `into` is emptied first.

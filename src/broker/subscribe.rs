@@ -22,6 +22,7 @@ impl Shard {
         }
         let mut suback = WaitingSuback::new(id, packet.packet_id);
         let subscription_id = packet.properties.subscription_id.unwrap_or(0);
+        let mark = self.journal_mark();
         for entry in packet.filters() {
             // One answer per filter, in order [MQTT-3.8.4-4] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.9.3-1].
             match self.subscribe_one(id, session, &entry, subscription_id) {
@@ -30,6 +31,7 @@ impl Shard {
             }
         }
         suback.last_fetch = self.last_fetch;
+        suback.commit = self.commit_since(mark);
         self.suback_when_known(suback);
     }
 
@@ -104,6 +106,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(index) {
             session.subscriptions.insert(subscription);
         }
+        self.note_subscribed(index, entry.filter, subscription_id, options);
         // [MQTT-3.8.4-5] [MQTT-3.8.4-7]
         Ok(ReasonCode(qos as u8))
     }
@@ -120,6 +123,7 @@ impl Shard {
             return self.refuse_with(suback.conn, ReasonCode::PACKET_TOO_LARGE, "SUBSCRIBE whose answer is larger than the client accepts");
         }
         self.counters.packets_sent += 1;
+        self.gate(suback.conn.slot, suback.commit);
         self.release_fetches(suback.conn.slot, suback.last_fetch);
     }
 
@@ -129,6 +133,7 @@ impl Shard {
             return self.refuse_with(id, ReasonCode::PACKET_TOO_LARGE, "UNSUBSCRIBE whose UNSUBACK the client would not take");
         }
         let mut codes: SmallVec<[u8; 8]> = SmallVec::new();
+        let mark = self.journal_mark();
         // [MQTT-3.10.4-6]
         for filter in packet.filters() {
             let existed = match SharedFilter::parse(filter) {
@@ -142,9 +147,11 @@ impl Shard {
             };
             if existed {
                 self.cancel_fetch(id.slot, filter);
+                self.note_unsubscribed(index, filter);
             }
             codes.push(if existed { ReasonCode::SUCCESS.0 } else { ReasonCode::NO_SUBSCRIPTION_EXISTED.0 });
         }
+        self.gate(id.slot, self.commit_since(mark));
         if let Some(conn) = self.output(id.slot) {
             // [MQTT-3.10.4-4] [MQTT-3.10.4-5]; without properties [MQTT-3.11.2-1] [MQTT-3.11.2-2]
             let version = conn.version;

@@ -13,6 +13,11 @@ pub enum Version {
 }
 
 impl Version {
+    /// The version of a protocol level, as CONNECT names it.
+    pub fn from_level(level: u8) -> Option<Version> {
+        [Version::V31, Version::V311, Version::V5].into_iter().find(|&version| version as u8 == level)
+    }
+
     /// Whether packets of this version carry properties and reason codes.
     #[inline]
     pub fn is_v5(self) -> bool {

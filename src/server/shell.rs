@@ -337,25 +337,29 @@ impl Shell {
         }
     }
 
-    /// Takes in what an earlier run has kept, and writes it to the new log; returns when nothing of the old one is needed any more.
+    /// Takes in what an earlier run has kept; returns when it is in the new log, so that nothing of the old one is needed any more, and when all shards know
+    /// its subscriptions.
     ///
     /// # Errors
     /// The driver failed.
     pub fn restore(&mut self, recovered: &Recovered) -> std::io::Result<()> {
         let now = self.now();
-        for records in recovered.shards.iter().flatten() {
-            self.shard.restore(now, records);
-        }
-        self.shard.restored();
+        self.shard.restore(now, &recovered.shards);
         let mut pending = Pending::default();
         loop {
+            self.hand_over(&mut pending);
             self.hand_over_records(&mut pending);
-            if self.shard.is_durable() {
-                return Ok(());
+            if self.shard.is_durable() && self.shard.interest_is_known() {
+                break;
             }
             self.turn_driver(&mut pending)?;
-            self.take_commits(self.now());
+            let now = self.now();
+            self.take_parcels(now, &mut pending);
+            self.take_commits(now);
         }
+        // What it has said to other shards last goes with the first turn.
+        self.bells[usize::from(self.shard.id().0)].ring();
+        Ok(())
     }
 
     /// New connections in, moving ones out.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -24,10 +25,10 @@ pub fn listen(listeners: &[Listener], shards: u16) -> Result<(Vec<SocketAddr>, V
         let mut address = listener.address;
         if shards > 1 && address.port() != 0 {
             // Sockets that share a port do so with anybody's: only one that does not share finds out whether the port is taken.
-            bind(address, false).map_err(|error| explain(&error, address))?;
+            bind_in_time(address, false).map_err(|error| explain(&error, address))?;
         }
         for sockets in &mut per_shard {
-            let socket = bind(address, shards > 1).map_err(|error| explain(&error, address))?;
+            let socket = bind_in_time(address, shards > 1).map_err(|error| explain(&error, address))?;
             socket.listen(listener.backlog.min(i32::MAX as u32) as i32).map_err(|error| explain(&error, address))?;
             if let Some(bound) = socket.local_addr().ok().and_then(|bound| bound.as_socket()) {
                 address = bound;
@@ -37,6 +38,21 @@ pub fn listen(listeners: &[Listener], shards: u16) -> Result<(Vec<SocketAddr>, V
         addresses.push(address);
     }
     Ok((addresses, per_shard))
+}
+
+/// How long a port may still be taken by an earlier run that was killed: the kernel ends an io_uring, and the sockets in it, after its process.
+const LEFT_OVER: Duration = Duration::from_millis(1_500);
+
+fn bind_in_time(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let deadline = Instant::now() + LEFT_OVER;
+    loop {
+        match bind(address, shared) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// TCP: bytes in order, and none lost [MQTT-4.2-1] [MQTT-7.1.1-1].

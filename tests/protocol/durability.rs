@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::support::{Broker, Connect, Io, Publish, V5, V311, packets, property};
 
 /// A data directory that goes with the test.
-struct DataDir(PathBuf);
+pub struct DataDir(PathBuf);
 
 impl DataDir {
     fn new(name: &str) -> DataDir {
@@ -20,8 +20,9 @@ impl DataDir {
         DataDir(path)
     }
 
-    fn start(&self, io: Io, shards: u16) -> Broker {
-        Broker::start(io, shards, &[&format!("storage.data_dir={}", self.0.display())])
+    pub fn start(&self, io: Io, shards: u16) -> Broker {
+        let data_dir = format!("storage.data_dir={}", self.0.display());
+        Broker::start(io, shards, &[&data_dir, "limits.will_grace_after_crash_s=1"])
     }
 }
 
@@ -32,7 +33,7 @@ impl Drop for DataDir {
 }
 
 /// Kernel interface, and numbers of shards before and after.
-fn for_each_restart(name: &str, test: impl Fn(&DataDir, Io, u16, u16)) {
+pub fn for_each_restart(name: &str, test: impl Fn(&DataDir, Io, u16, u16)) {
     for io in [Io::Uring, Io::Epoll] {
         if !io.is_available() {
             continue;

@@ -16,6 +16,7 @@ mod keep_alive;
 mod malformed;
 mod properties;
 mod publish;
+mod restart;
 mod retained;
 mod session;
 mod shared;

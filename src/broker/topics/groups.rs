@@ -51,6 +51,11 @@ impl Group {
         self.members.len() as u32
     }
 
+    /// The entry of a member on this shard.
+    pub fn member(&self, session: SessionIx) -> Option<Subscriber> {
+        self.members.position(session).map(|at| self.members.as_slice()[at])
+    }
+
     /// True if the session was a member.
     pub fn insert(&mut self, sub: Subscriber) -> bool {
         self.members.insert(sub)

@@ -193,6 +193,12 @@ impl Topics {
         self.filters.get(id).map_or(&[], |f| f.subscribers.as_slice())
     }
 
+    /// A session's subscription to a filter.
+    pub fn subscriber(&self, id: FilterId, session: SessionIx) -> Option<Subscriber> {
+        let subscribers = &self.filters.get(id)?.subscribers;
+        subscribers.position(session).map(|at| subscribers.as_slice()[at])
+    }
+
     /// Finds everyone who wants `topic`; each filter and group appears once.
     pub fn matches(&self, topic: &str, out: &mut Matches) {
         let Matches { filters, groups, remote, frontier } = out;

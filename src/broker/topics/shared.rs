@@ -62,6 +62,17 @@ impl Topics {
         self.groups.by_fingerprint(fingerprint)
     }
 
+    /// A shared subscription as a client writes it, `$share/group/filter`.
+    pub fn text_of_share(&self, id: GroupId) -> Option<String> {
+        let (group, filter) = self.share(id)?;
+        Some(format!("$share/{group}/{}", self.filter(filter)))
+    }
+
+    /// The subscription of a member on this shard.
+    pub fn member(&self, id: GroupId, session: SessionIx) -> Option<Subscriber> {
+        self.groups.get(id)?.member(session)
+    }
+
     /// The name of a group and its filter.
     pub fn share(&self, id: GroupId) -> Option<(&str, FilterId)> {
         self.groups.get(id).map(|g| (&*g.name, g.filter))

@@ -27,6 +27,16 @@ impl SubOptions {
         SubOptions(qos as u8 | no_local | retain)
     }
 
+    /// The packed byte, for a journal.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The options of a byte that [`SubOptions::bits`] gave; unknown bits are left out.
+    pub fn from_bits(bits: u8) -> SubOptions {
+        SubOptions(bits & (QOS_BITS | NO_LOCAL | RETAIN_AS_PUBLISHED))
+    }
+
     /// The granted QoS: the most at which a message is delivered.
     #[inline]
     pub fn qos(self) -> QoS {

@@ -108,7 +108,7 @@ impl Client {
 
     /// This packet comes, next or behind others; those are not read by this.
     #[track_caller]
-    fn expect_behind(&mut self, packet: &[u8]) {
+    pub fn expect_behind(&mut self, packet: &[u8]) {
         let mut before = Vec::new();
         loop {
             let next = self.packet();

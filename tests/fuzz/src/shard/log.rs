@@ -46,6 +46,7 @@ impl Log {
 
     /// What the next run reads.
     pub fn replay(&self, into: &mut Shard, now: u64) {
-        self.commits.iter().for_each(|(_, records)| into.restore(now, records));
+        let log = self.commits.iter().map(|(_, records)| records.clone()).collect();
+        into.restore(now, &[log]);
     }
 }

@@ -308,7 +308,7 @@ pub fn shard(id: u16, shards: u16, limits: &Arc<Limits>, durable: bool) -> Shard
     let mut shard = Shard::new(config, 0);
     if durable {
         shard.keep_journal(log::UNIX_MS);
-        shard.restored();
+        shard.restore(0, &[]);
     }
     shard
 }
