@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     measure::raise_descriptor_limit()?;
     let listener = TcpListener::bind(arguments.listen)?;
     println!("forwarding on {}", listener.local_addr()?);
-    shard::serve(listener, if arguments.epoll { Backend::Epoll } else { Backend::Uring }, Bare::default())?;
+    shard::serve(listener, if arguments.epoll { Backend::Epoll } else { Backend::Uring }, 0, Bare::default())?;
     Ok(())
 }
 

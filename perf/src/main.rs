@@ -6,6 +6,7 @@ mod forwarder;
 mod io_gate;
 mod load;
 mod measure;
+mod million;
 mod report;
 mod wakeups;
 
@@ -37,6 +38,8 @@ enum Command {
     Report(report::Arguments),
     /// Samples of `perf script` as a flame graph
     Flames(flames::Arguments),
+    /// A million clients of one broker, from this one process
+    Million(million::Arguments),
     /// Two shards wake each other millions of times; counts the wake-ups that got lost
     Wakeups(wakeups::Arguments),
 }
@@ -51,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Command::IoGateServer(arguments) => io_gate::server::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Flames(arguments) => flames::run(&arguments),
+        Command::Million(arguments) => million::run(&arguments),
         Command::Wakeups(arguments) => wakeups::run(&arguments),
     }
 }

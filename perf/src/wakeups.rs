@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use ringmq::ring::{Ports, mesh};
-use ringmq::server::driver::{AnyDriver, Backend, Bell, ConnId, Driver, EndCause, Events, Options, ReadMore, Wait};
+use ringmq::server::driver::{AnyDriver, Backend, Bell, ConnId, Driver, EndCause, Events, Options, ReadMore, Socket, Wait};
 
 use crate::measure;
 
@@ -47,14 +47,14 @@ struct Tally {
 
 /// A shard without sockets.
 impl Events for Tally {
-    fn accepted(&mut self, _: u32, _: std::os::fd::OwnedFd, _: Option<std::net::SocketAddr>) {}
+    fn accepted(&mut self, _: u32, _: Socket, _: Option<std::net::SocketAddr>) {}
     fn accept_failed(&mut self, _: u32, _: std::io::Error) {}
     fn received(&mut self, _: ConnId, _: &[u8]) -> ReadMore {
         ReadMore::Continue
     }
     fn ended(&mut self, _: ConnId, _: EndCause) {}
     fn sent(&mut self, _: ConnId, _: ringmq::broker::outbox::OutBatch, _: std::io::Result<()>) {}
-    fn detached(&mut self, _: ConnId, _: std::os::fd::OwnedFd) {}
+    fn detached(&mut self, _: ConnId, _: Socket) {}
     fn closed(&mut self, _: ConnId) {}
     fn rung(&mut self) {
         self.rung += 1;

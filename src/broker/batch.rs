@@ -7,6 +7,11 @@ use super::shard::Shard;
 impl Shard {
     pub(super) fn on_batch(&mut self, from: ShardId, batch: &Batch) {
         let mut applied = None;
+        for change in batch.exact_changes() {
+            self.finish_run();
+            self.topics.apply(from, &change);
+            applied = Some(batch.exact_number);
+        }
         for message in &batch.messages {
             if let PeerMessage::Publish(publish) = message {
                 self.counters.peer_messages_received += 1;
@@ -25,7 +30,7 @@ impl Shard {
                 PeerMessage::Forget { exchange, ticket } => self.on_forget(from, *exchange, *ticket),
                 PeerMessage::Interest { number, change } => {
                     self.topics.apply(from, change);
-                    applied = Some(*number);
+                    applied = applied.max(Some(*number));
                 }
                 PeerMessage::InterestApplied { number } => self.on_interest_applied(from, *number),
                 PeerMessage::RetainedRead { fetch, filter, max } => self.on_retained_read(from, *fetch, filter, *max),

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::ids::{ConnId, ShardId};
-use super::peer::PeerMessage;
 use super::shard::Shard;
 use super::topics::InterestChange;
 
@@ -67,8 +66,7 @@ impl Shard {
         }
         self.interest.given += 1;
         for shard in (0..self.shards).map(ShardId).filter(|&shard| shard != self.id) {
-            let message = PeerMessage::Interest { number: self.interest.given, change: change.clone() };
-            self.peers.to(shard).messages.push(message);
+            self.peers.to(shard).push_interest(self.interest.given, change.clone());
         }
     }
 

@@ -117,21 +117,53 @@ pub enum PeerMessage {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub messages: Vec<PeerMessage>,
+    /// Exact filters that got their first subscriber or lost their last one. One word each: a fleet that comes, or goes, tells all of it to every
+    /// shard at once.
+    exact: Vec<u64>,
+    /// The number of the last of them.
+    pub exact_number: u64,
     bytes: Vec<u8>,
 }
 
+/// Set where the last subscriber has gone; no fingerprint has this bit.
+const GONE: u64 = 1;
+
 impl Batch {
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.messages.is_empty() && self.exact.is_empty()
+    }
+
+    /// Adds a change of interest: of an exact filter in short, of another one as a message.
+    pub fn push_interest(&mut self, number: u64, change: InterestChange) {
+        match change {
+            InterestChange::AddExact(fingerprint) => self.exact.push(fingerprint & !GONE),
+            InterestChange::RemoveExact(fingerprint) => self.exact.push(fingerprint | GONE),
+            change => return self.messages.push(PeerMessage::Interest { number, change }),
+        }
+        self.exact_number = number;
+    }
+
+    /// The changes of exact filters, in order. Those of others may be applied before or after them: no two of them are about one filter.
+    pub fn exact_changes(&self) -> impl Iterator<Item = InterestChange> + '_ {
+        self.exact.iter().map(|&word| match word & GONE {
+            0 => InterestChange::AddExact(word),
+            _ => InterestChange::RemoveExact(word & !GONE),
+        })
+    }
+
+    /// Bytes that the batch keeps when it is empty.
+    fn capacity_bytes(&self) -> usize {
+        self.bytes.capacity() + self.exact.capacity() * size_of::<u64>() + self.messages.capacity() * size_of::<PeerMessage>()
     }
 
     /// Bytes that the batch holds in memory, about.
     pub fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.messages.len() * size_of::<PeerMessage>()
+        self.bytes.len() + self.exact.len() * size_of::<u64>() + self.messages.len() * size_of::<PeerMessage>()
     }
 
     pub fn clear(&mut self) {
         self.messages.clear();
+        self.exact.clear();
         self.bytes.clear();
     }
 
@@ -208,7 +240,7 @@ pub struct Peers {
 impl Peers {
     /// Empty batches kept for reuse.
     const KEEP: usize = 32;
-    /// Largest buffer kept for reuse, bytes.
+    /// Largest batch kept for reuse, bytes.
     const KEEP_BYTES: usize = 1024 * 1024;
 
     pub fn new(shards: u16) -> Peers {
@@ -234,7 +266,7 @@ impl Peers {
 
     /// Takes a used batch for reuse.
     pub fn recycle(&mut self, mut batch: Batch) {
-        if self.spare.len() < Self::KEEP && batch.bytes.capacity() <= Self::KEEP_BYTES {
+        if self.spare.len() < Self::KEEP && batch.capacity_bytes() <= Self::KEEP_BYTES {
             batch.clear();
             self.spare.push(batch);
         }

@@ -4,7 +4,8 @@ use std::fs;
 
 use clap::Args;
 
-use crate::server::driver::probe;
+use crate::config::MAX_SHARDS;
+use crate::server::driver::{probe, probe_direct_descriptors};
 
 #[derive(Args, Clone, Debug, PartialEq)]
 pub(super) struct DoctorArgs {
@@ -28,6 +29,10 @@ const LOCKED_BYTES: u64 = 8 * 1024 * 1024;
 struct Machine {
     kernel: String,
     io_uring: Result<(), String>,
+    /// Whether connections may stand in tables of the shards instead of the process's.
+    direct_descriptors: bool,
+    /// Shards that a broker has here unless it is told otherwise.
+    shards: u64,
     /// Hard limit, because the broker raises the soft one to it.
     descriptors: u64,
     /// What the hard limit may be raised to.
@@ -81,17 +86,8 @@ fn examine(machine: &Machine, connections: u64) -> Vec<Finding> {
         Err(why) => add("io_uring", "not usable: epoll does the work, at a higher price per message".to_owned(), Some(why.clone())),
     }
     let needed = connections + OWN_DESCRIPTORS;
-    add(
-        "file descriptors",
-        format!("{} per process", machine.descriptors),
-        short(machine.descriptors, needed, || {
-            if machine.descriptors_ceiling < needed {
-                format!("sysctl fs.nr_open={needed}, then LimitNOFILE={needed} in the service's unit (or `ulimit -Hn`)")
-            } else {
-                format!("LimitNOFILE={needed} in the service's unit, or `ulimit -Hn {needed}` before the start")
-            }
-        }),
-    );
+    let (found, remedy) = descriptors(machine, connections);
+    add("file descriptors", found, remedy);
     add(
         "locked memory",
         bytes(machine.locked_bytes),
@@ -122,6 +118,28 @@ fn examine(machine: &Machine, connections: u64) -> Vec<Finding> {
     findings
 }
 
+/// With direct descriptors the limit of the process bounds each shard, not all of them together.
+fn descriptors(machine: &Machine, connections: u64) -> (String, Option<String>) {
+    let (limit, needed) = (machine.descriptors, connections + OWN_DESCRIPTORS);
+    if limit >= needed {
+        return (format!("{limit} per process"), None);
+    }
+    let raise = if machine.descriptors_ceiling < needed {
+        format!("sysctl fs.nr_open={needed}, then LimitNOFILE={needed} in the service's unit (or `ulimit -Hn`)")
+    } else {
+        format!("LimitNOFILE={needed} in the service's unit, or `ulimit -Hn {needed}` before the start")
+    };
+    // Clients spread over the shards by chance, and some entries are for those on their way.
+    let shards = (connections + connections / 16).div_ceil(limit.max(1));
+    if !machine.direct_descriptors || shards > u64::from(MAX_SHARDS) {
+        return (format!("{limit} per process"), Some(raise));
+    }
+    match shards <= machine.shards {
+        true => (format!("{limit} per process, enough as direct descriptors of {} shards", machine.shards), None),
+        false => (format!("{limit} per process"), Some(format!("{raise}; or, if that cannot be, direct descriptors: --shards {shards}"))),
+    }
+}
+
 /// The remedy where there is less than needed.
 fn short(have: u64, needed: u64, remedy: impl FnOnce() -> String) -> Option<String> {
     (have < needed).then(remedy)
@@ -143,6 +161,8 @@ impl Machine {
         Machine {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned()),
             io_uring: probe().map_err(|why| why.to_string()),
+            direct_descriptors: probe_direct_descriptors().is_ok(),
+            shards: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
             descriptors: hard(Resource::Nofile),
             descriptors_ceiling: number("/proc/sys/fs/nr_open").unwrap_or(u64::MAX),
             locked_bytes: hard(Resource::Memlock),
@@ -171,6 +191,8 @@ mod tests {
         Machine {
             kernel: "6.12.0".to_owned(),
             io_uring: Ok(()),
+            direct_descriptors: true,
+            shards: 8,
             descriptors: 2_000_000,
             descriptors_ceiling: 2_000_000,
             locked_bytes: u64::MAX,
@@ -205,6 +227,18 @@ mod tests {
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].0 == what && found[0].1.contains(remedy), "{found:?}");
         }
+    }
+
+    #[test]
+    fn shards_with_tables_of_their_own_make_up_for_few_descriptors() {
+        let few = Machine { descriptors: 20_000, ..big_server() };
+        assert_eq!(remedies(&few, 140_000), []);
+        let found = remedies(&few, 1_000_000);
+        assert!(found[0].1.ends_with("--shards 54"), "{found:?}");
+        let found = remedies(&Machine { direct_descriptors: false, ..few.clone() }, 140_000);
+        assert!(found[0].1.contains("LimitNOFILE=140064") && !found[0].1.contains("--shards"), "{found:?}");
+        let found = remedies(&Machine { descriptors: 1_000, ..few }, 1_000_000);
+        assert!(!found[0].1.contains("--shards"), "a thousand shards are too many: {found:?}");
     }
 
     #[test]

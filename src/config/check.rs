@@ -23,6 +23,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
         range("shards", shards, 1..=MAX_SHARDS.into())?;
     }
     let io = &config.io;
+    range("io.direct_descriptors_per_shard", io.direct_descriptors_per_shard, 64..=1024 * 1024)?;
     range("io.recv_buffer_bytes", io.recv_buffer_bytes, 256..=1024 * 1024)?;
     range("io.recv_buffers", io.recv_buffers, 16..=32_768)?;
     if !io.recv_buffers.is_power_of_two() {

@@ -71,6 +71,11 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 #[serde(default, deny_unknown_fields)]
 pub struct Io {
     pub backend: Backend,
+    /// Whether sockets of clients stand in a file table of their shard's ring instead of the process's; io_uring only.
+    pub direct_descriptors: Switch,
+    /// Entries of that table: connections that one shard holds at most. No more than the process may have file descriptors; 8 bytes of kernel
+    /// memory each.
+    pub direct_descriptors_per_shard: u32,
     /// Size of one receive buffer.
     pub recv_buffer_bytes: u32,
     /// Receive buffers of a shard, shared by all of its connections; a power of two.
@@ -81,7 +86,14 @@ pub struct Io {
 
 impl Default for Io {
     fn default() -> Io {
-        Io { backend: Backend::Auto, recv_buffer_bytes: 16 * 1024, recv_buffers: 1024, max_events_per_turn: 4096 }
+        Io {
+            backend: Backend::Auto,
+            direct_descriptors: Switch::Auto,
+            direct_descriptors_per_shard: 1024 * 1024,
+            recv_buffer_bytes: 16 * 1024,
+            recv_buffers: 1024,
+            max_events_per_turn: 4096,
+        }
     }
 }
 
@@ -94,6 +106,17 @@ pub enum Backend {
     Auto,
     Uring,
     Epoll,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// Where it is possible and helps: direct descriptors where the process may have fewer than 65,536 others.
+    #[default]
+    Auto,
+    On,
+    Off,
 }
 
 /// The `$SYS` topics.

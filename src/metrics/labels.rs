@@ -103,6 +103,8 @@ labels! {
         AddressFull = "address_full",
         /// `listeners[].connects_per_second`: closed when it was accepted.
         ConnectRate = "connect_rate",
+        /// No descriptor was left: a listener rested, or a connection could not move to the shard of its session and was closed.
+        Descriptors = "descriptors",
         /// `redirect`: CONNECT was answered with another server.
         Redirected = "redirected",
         /// `auth.required`, and CONNECT named no method.

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use hashbrown::HashMap;
 
-use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Wait};
+use super::driver::{AnyDriver, Bell, Close, Driver, EndCause, Events, ReadMore, Socket, Wait};
 use super::gate::Gates;
 use super::memory::Held;
 use super::socket;
 use crate::broker::{Admission, Batch, Command, ConnId, JournalJob, Origin, OutBatch, Shard, ShardId};
 use crate::config::Limits;
-use crate::metrics::CloseCause;
+use crate::metrics::{CloseCause, RefuseReason};
 use crate::ring::Ports;
 use crate::storage::{Done, Job, Journal, Recovered};
 
@@ -25,6 +25,8 @@ use crate::storage::{Done, Job, Journal, Recovered};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection that is to be closed gets to take what was queued before.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a shard says at most that it cannot accept connections, ms.
+const SAY_AGAIN_MS: u64 = 10_000;
 /// How soon a full ring to another shard is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -36,7 +38,7 @@ pub enum Parcel {
 
 /// A connection that moves to the shard where its session lives.
 pub struct MovedSocket {
-    socket: OwnedFd,
+    socket: Socket,
     origin: Origin,
     /// What was received before it moved.
     received: Vec<u8>,
@@ -80,8 +82,8 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
 /// What a turn of the driver left to be done after it.
 #[derive(Default)]
 struct Aftermath {
-    arrivals: Vec<(u32, OwnedFd, Option<SocketAddr>)>,
-    departures: Vec<(ConnId, OwnedFd)>,
+    arrivals: Vec<(u32, Socket, Option<SocketAddr>)>,
+    departures: Vec<(ConnId, Socket)>,
 }
 
 /// The driver's view of the shell during a turn.
@@ -94,6 +96,9 @@ struct Turn<'a> {
     now: Option<u64>,
     congested: bool,
     held_back: &'a mut Vec<ConnId>,
+    moving: &'a mut HashMap<ConnId, ShardId>,
+    /// Until when the log knows that connections are not accepted.
+    said_until: &'a mut u64,
 }
 
 impl Turn<'_> {
@@ -104,12 +109,17 @@ impl Turn<'_> {
 }
 
 impl Events for Turn<'_> {
-    fn accepted(&mut self, listener: u32, socket: OwnedFd, peer: Option<SocketAddr>) {
+    fn accepted(&mut self, listener: u32, socket: Socket, peer: Option<SocketAddr>) {
         self.aftermath.arrivals.push((listener, socket, peer));
     }
 
     fn accept_failed(&mut self, listener: u32, error: std::io::Error) {
-        socket::warn_accept_failed(listener, &error);
+        self.shard.count_refused(RefuseReason::Descriptors);
+        let now = self.now();
+        if now >= *self.said_until {
+            *self.said_until = now + SAY_AGAIN_MS;
+            socket::warn_accept_failed(listener, &error);
+        }
     }
 
     #[inline]
@@ -136,7 +146,13 @@ impl Events for Turn<'_> {
         let now = self.now();
         let cause = match cause {
             EndCause::Eof => CloseCause::ClientClosed,
-            EndCause::Error(_) => CloseCause::SocketError,
+            EndCause::Error(error) => {
+                if let Some(to) = self.moving.remove(&conn) {
+                    self.shard.count_refused(RefuseReason::Descriptors);
+                    socket::warn_move_failed(to, &error);
+                }
+                CloseCause::SocketError
+            }
         };
         self.shard.ended(now, conn, cause);
     }
@@ -149,11 +165,12 @@ impl Events for Turn<'_> {
         }
     }
 
-    fn detached(&mut self, conn: ConnId, socket: OwnedFd) {
+    fn detached(&mut self, conn: ConnId, socket: Socket) {
         self.aftermath.departures.push((conn, socket));
     }
 
     fn closed(&mut self, conn: ConnId) {
+        self.moving.remove(&conn);
         let now = self.now();
         if let Some(origin) = self.shard.closed(now, conn) {
             self.gates.leave(&origin);
@@ -185,6 +202,8 @@ struct Pending {
     job_left: Option<JournalJob>,
     stopping: Option<Instant>,
     memory: Held,
+    /// Until when the log knows that connections are not accepted, ms of the shard's clock.
+    said_until: u64,
 }
 
 impl Shell {
@@ -246,6 +265,8 @@ impl Shell {
             now: None,
             congested,
             held_back: &mut pending.held_back,
+            moving: &mut pending.moving,
+            said_until: &mut pending.said_until,
         };
         let outcome = self.driver.turn(wait, &mut turn);
         self.bells[own].awake();
@@ -354,16 +375,17 @@ impl Shell {
     /// New connections in, moving ones out.
     fn take_arrivals(&mut self, now: u64, pending: &mut Pending) {
         for (listener, socket, peer) in pending.aftermath.arrivals.drain(..) {
-            // A connection that is not taken is closed by dropping its socket.
             let origin = Origin { listener: listener as u16, peer };
             if let Err(why) = self.gates.enter(&origin, now) {
                 self.shard.count_refused(why);
+                self.driver.discard(socket);
                 continue;
             }
-            socket::prepare(&socket);
-            if let Some(conn) = self.open(now, origin)
-                && let Err(error) = self.driver.attach(conn, socket)
-            {
+            let Some(conn) = self.open(now, origin) else {
+                self.driver.discard(socket);
+                continue;
+            };
+            if let Err(error) = self.driver.attach(conn, socket) {
                 tracing::warn!("cannot read from a new connection: {error}");
                 self.closed(now, conn);
             }
@@ -402,7 +424,7 @@ impl Shell {
     }
 
     fn take_moved(&mut self, now: u64, moved: MovedSocket) {
-        let Some(conn) = self.open(now, moved.origin) else { return };
+        let Some(conn) = self.open(now, moved.origin) else { return self.driver.discard(moved.socket) };
         if let Err(error) = self.driver.attach(conn, moved.socket) {
             tracing::warn!("cannot read from a connection of another shard: {error}");
             return self.closed(now, conn);
@@ -421,7 +443,7 @@ impl Shell {
                 Command::Close { conn, after_send: true } => pending.closing.push((conn, Instant::now() + LAST_WORDS_TIMEOUT)),
                 Command::HandOff { conn, to } => {
                     pending.moving.insert(conn, to);
-                    self.driver.detach(conn);
+                    self.driver.detach(conn, &self.bells[usize::from(to.0)]);
                 }
                 Command::Resume(conn) => self.driver.resume(conn),
             }

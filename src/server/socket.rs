@@ -5,17 +5,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::broker::ShardId;
 use crate::config::Listener;
 
-/// Options of a connected socket.
-pub fn prepare(socket: &OwnedFd) {
-    // Output is gathered over a turn already; what is sent is to leave at once.
-    if let Err(error) = SockRef::from(socket).set_tcp_nodelay(true) {
-        tracing::debug!("TCP_NODELAY: {error}");
-    }
-}
+/// What ENFILE means: to a shard with direct descriptors that its table is full, to one without that the system's is.
+const NO_ROOM: &str = "no descriptor is left; run more shards, or raise io.direct_descriptors_per_shard and `ulimit -n`, or fs.file-max";
 
 /// One listening socket per shard for each listener: the kernel spreads new connections over them. Gives the addresses that were bound (a port 0 is
 /// replaced by the port that the system chose).
@@ -63,6 +59,8 @@ fn bind_in_time(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Output is gathered over a turn already; what is sent is to leave at once. Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
     if shared {
         socket.set_reuse_port(true)?;
     }
@@ -97,13 +95,24 @@ fn explain(error: &io::Error, address: SocketAddr) -> String {
 /// Says why new connections are not accepted for the moment.
 pub fn warn_accept_failed(listener: u32, error: &io::Error) {
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => {
+        Some(libc::EMFILE) => {
             tracing::warn!(
                 listener,
                 "new connections wait: no file descriptor is left; raise `ulimit -n`, or LimitNOFILE in the service's unit"
             );
         }
+        Some(libc::ENFILE) => {
+            tracing::warn!(listener, "new connections wait: {NO_ROOM}");
+        }
         _ => tracing::warn!(listener, "new connections wait: {error}"),
+    }
+}
+
+/// Says why a connection could not move to the shard of its session and was closed.
+pub fn warn_move_failed(to: ShardId, error: &io::Error) {
+    match error.raw_os_error() {
+        Some(libc::ENFILE) => tracing::warn!("a connection is closed: shard {to}, where its session lives, is full; {NO_ROOM}", to = to.0),
+        _ => tracing::warn!("a connection is closed: it cannot move to shard {to}: {error}", to = to.0),
     }
 }
 

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::driver::{AnyDriver, Backend, Bell, Options, probe};
+use super::driver::{AnyDriver, Backend, Bell, Options, probe, probe_direct_descriptors};
 use super::gate::Gates;
 use super::shell::{Parcel, Request, Shell};
 use super::socket;
 use crate::broker::{Admission, Shard, ShardConfig, ShardId};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Switch};
 use crate::ring::{Ports, mesh};
 use crate::storage::{self, Journal, Recovered, Storage};
 
@@ -23,6 +23,8 @@ const RING_CAPACITY: usize = 256;
 const REQUESTS: usize = 16;
 /// Below this many file descriptors a broker is soon out of them.
 const FEW_FILE_DESCRIPTORS: u64 = 4_096;
+/// Below this many, connections are direct descriptors where that is possible and nothing else is said.
+const DIRECT_BELOW: u64 = 65_536;
 
 /// The running shards.
 pub struct Shards {
@@ -32,6 +34,7 @@ pub struct Shards {
     bells: Vec<Arc<Bell>>,
     addresses: Vec<SocketAddr>,
     backend: &'static str,
+    options: Options,
     storage: Option<Storage>,
 }
 
@@ -69,12 +72,12 @@ impl Shards {
             None => usable,
         };
         let file_descriptors = socket::raise_file_descriptors();
-        if file_descriptors < FEW_FILE_DESCRIPTORS {
-            tracing::warn!(
-                "only {file_descriptors} file descriptors: every connection needs one; raise `ulimit -n`, or LimitNOFILE in the service's unit"
-            );
-        }
         let backend = choose_backend(config.io.backend)?;
+        let options = Options { direct_descriptors: direct_descriptors(&config.io, backend, file_descriptors)?, ..options(&config.io) };
+        if file_descriptors < FEW_FILE_DESCRIPTORS {
+            let whose = if options.direct_descriptors > 0 { "a shard takes as many connections" } else { "every connection needs one" };
+            tracing::warn!("only {file_descriptors} file descriptors: {whose}; raise `ulimit -n`, or LimitNOFILE in the service's unit");
+        }
         let gates = Arc::new(Gates::new(&config.listeners));
         let (addresses, listeners) = socket::listen(&config.listeners, count)?;
         let mut bells = Vec::new();
@@ -82,7 +85,9 @@ impl Shards {
             bells.push(Arc::new(Bell::new().map_err(|error| format!("cannot make an eventfd: {error}; raise `ulimit -n`"))?));
         }
         let storage = config.storage.data_dir.as_deref().map(Storage::open).transpose()?;
-        let mut shards = Shards { threads: Vec::new(), requests: Vec::new(), gates, bells, addresses, backend: name(backend), storage };
+        let backend_name = name(backend);
+        let mut shards =
+            Shards { threads: Vec::new(), requests: Vec::new(), gates, bells, addresses, backend: backend_name, options, storage };
         shards.spawn_all(config, count, &cpus, backend, listeners, ended)?;
         if let Some(storage) = &mut shards.storage {
             storage.commit_epoch(count)?;
@@ -116,7 +121,7 @@ impl Shards {
                 admission: Arc::clone(&admission),
                 entropy,
                 gates: Arc::clone(&self.gates),
-                sys: options(&config.io),
+                sys: self.options.clone(),
                 backend,
                 listeners,
                 ports,
@@ -266,6 +271,22 @@ fn choose_backend(wanted: config::Backend) -> Result<Backend, String> {
                 Backend::Epoll
             }
         }),
+    }
+}
+
+/// The entries of each shard's table of direct descriptors; 0 where connections are descriptors of the process.
+fn direct_descriptors(io: &config::Io, backend: Backend, file_descriptors: u64) -> Result<u32, String> {
+    let entries = io.direct_descriptors_per_shard.min(u32::try_from(file_descriptors).unwrap_or(u32::MAX));
+    match (io.direct_descriptors, backend) {
+        (Switch::Off, _) | (Switch::Auto, Backend::Epoll) => Ok(0),
+        (Switch::Auto, _) if file_descriptors >= DIRECT_BELOW => Ok(0),
+        (Switch::On, Backend::Epoll) => Err("io.direct_descriptors = \"on\": epoll has none; they take io_uring".to_owned()),
+        (Switch::On, _) => probe_direct_descriptors().map(|()| entries).map_err(|error| {
+            format!(
+                "io.direct_descriptors = \"on\": this kernel cannot pass them from shard to shard ({error}); it takes Linux 6.3 or newer"
+            )
+        }),
+        (Switch::Auto, _) => Ok(if probe_direct_descriptors().is_ok() { entries } else { 0 }),
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Kind {
     Bare,
     /// Our io_uring driver in a shard's loop
     Uring,
+    /// As `uring`, with direct descriptors
+    UringDirect,
     /// Our epoll driver in a shard's loop
     Epoll,
     /// As `uring`, with an idle glommio executor on a thread beside it
@@ -29,6 +31,7 @@ impl std::fmt::Display for Kind {
         f.pad(match self {
             Kind::Bare => "bare",
             Kind::Uring => "uring",
+            Kind::UringDirect => "uring-direct",
             Kind::Epoll => "epoll",
             Kind::UringGlommio => "uring-glommio",
         })
@@ -54,8 +57,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     io::stdout().flush()?;
     match arguments.kind {
         Kind::Bare => bare::serve(&listener)?,
-        Kind::Uring | Kind::UringGlommio => shard::serve(listener, Backend::Uring, Forwarder::default())?,
-        Kind::Epoll => shard::serve(listener, Backend::Epoll, Forwarder::default())?,
+        Kind::Uring | Kind::UringGlommio => shard::serve(listener, Backend::Uring, 0, Forwarder::default())?,
+        Kind::UringDirect => shard::serve(listener, Backend::Uring, shard::DIRECT_DESCRIPTORS, Forwarder::default())?,
+        Kind::Epoll => shard::serve(listener, Backend::Epoll, 0, Forwarder::default())?,
     }
     Ok(())
 }

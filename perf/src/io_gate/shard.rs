@@ -3,29 +3,30 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq::broker::outbox::OutBatch;
 use ringmq::ring::mesh;
-use ringmq::server::driver::{AnyDriver, Backend, Bell, Close, ConnId, Driver, EndCause, Events, Options, ReadMore, Wait};
+use ringmq::server::driver::{AnyDriver, Backend, Bell, Close, ConnId, Driver, EndCause, Events, Options, ReadMore, Socket, Wait};
 
 use super::outputs::Forward;
 
 /// The next deadline of the timer wheel, as far as this server has one.
 const TICK: Duration = Duration::from_millis(100);
+/// Entries of a table; no scenario has more connections.
+pub const DIRECT_DESCRIPTORS: u32 = 20_000;
 
 struct Shard<F> {
     forwarder: F,
-    accepted: Vec<OwnedFd>,
+    accepted: Vec<Socket>,
     ended: Vec<ConnId>,
     free: Vec<ConnId>,
     slots: u32,
 }
 
 impl<F: Forward> Events for Shard<F> {
-    fn accepted(&mut self, _listener: u32, socket: OwnedFd, _peer: Option<SocketAddr>) {
+    fn accepted(&mut self, _listener: u32, socket: Socket, _peer: Option<SocketAddr>) {
         self.accepted.push(socket);
     }
 
@@ -46,7 +47,7 @@ impl<F: Forward> Events for Shard<F> {
         self.forwarder.outputs().sent(conn.slot, batch);
     }
 
-    fn detached(&mut self, _conn: ConnId, _socket: OwnedFd) {}
+    fn detached(&mut self, _conn: ConnId, _socket: Socket) {}
 
     fn closed(&mut self, conn: ConnId) {
         self.free.push(ConnId { generation: conn.generation.wrapping_add(1), ..conn });
@@ -64,10 +65,10 @@ impl<F> Shard<F> {
     }
 }
 
-/// Lets a forwarder serve for ever.
-pub fn serve(listener: TcpListener, backend: Backend, forwarder: impl Forward) -> io::Result<()> {
+/// Lets a forwarder serve for ever; sockets stand in a table of `direct_descriptors` entries unless that is 0.
+pub fn serve(listener: TcpListener, backend: Backend, direct_descriptors: u32, forwarder: impl Forward) -> io::Result<()> {
     let bell = Arc::new(Bell::new()?);
-    let (mut driver, _) = AnyDriver::open(backend, &Options::default(), Arc::clone(&bell))?;
+    let (mut driver, _) = AnyDriver::open(backend, &Options { direct_descriptors, ..Options::default() }, Arc::clone(&bell))?;
     driver.listen(0, listener.into())?;
     let mut ports = mesh::<[u64; 8]>(2, 1_024);
     let _peer = ports.pop();

@@ -24,7 +24,7 @@ mod set_up;
 mod shared;
 mod storm;
 mod subscriber;
-mod usage;
+pub mod usage;
 mod window;
 mod worker;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::{Bell, Close, ConnId, Driver, EpollDriver, Events, Options, Sent, Unavailable, UringDriver, Wait, probe};
+use super::{Bell, Close, ConnId, Driver, EpollDriver, Events, Options, Sent, Socket, Unavailable, UringDriver, Wait, probe};
 use crate::broker::outbox::OutBatch;
 
 /// Which driver is wanted.
@@ -82,8 +82,12 @@ impl Driver for AnyDriver {
         either!(self, driver => driver.stop_listening());
     }
 
-    fn attach(&mut self, conn: ConnId, socket: OwnedFd) -> io::Result<()> {
+    fn attach(&mut self, conn: ConnId, socket: Socket) -> io::Result<()> {
         either!(self, driver => driver.attach(conn, socket))
+    }
+
+    fn discard(&mut self, socket: Socket) {
+        either!(self, driver => driver.discard(socket));
     }
 
     #[inline]
@@ -99,8 +103,8 @@ impl Driver for AnyDriver {
         either!(self, driver => driver.resume(conn));
     }
 
-    fn detach(&mut self, conn: ConnId) {
-        either!(self, driver => driver.detach(conn));
+    fn detach(&mut self, conn: ConnId, to: &Arc<Bell>) {
+        either!(self, driver => driver.detach(conn, to));
     }
 
     fn close(&mut self, conn: ConnId, how: Close) {

@@ -1,4 +1,4 @@
-//! The bell of a shard: how other threads wake it when it sleeps in its driver.
+//! The bell of a shard: how other threads wake it when it sleeps in its driver, and where they send it sockets.
 //!
 //! Shape: the flag of [`Park`] and an eventfd that the shard's driver polls. The eventfd is never read: the driver sees each ring as an edge,
 //! and the counter would need centuries to fill up. A shard that is awake is never rung, so a busy shard costs its peers no system call.
@@ -9,7 +9,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 use super::sys;
 use crate::ring::Park;
@@ -19,13 +20,26 @@ use crate::ring::Park;
 pub struct Bell {
     park: Park,
     event: File,
+    /// The shard's ring, where it has a file table that other rings send sockets to.
+    table: OnceLock<OwnedFd>,
 }
 
 impl Bell {
     /// # Errors
     /// The process has no file descriptor left.
     pub fn new() -> io::Result<Bell> {
-        Ok(Bell { park: Park::new(), event: File::from(sys::event_fd()?) })
+        Ok(Bell { park: Park::new(), event: File::from(sys::event_fd()?), table: OnceLock::new() })
+    }
+
+    /// Shard, at its start: sockets may be sent to the file table of this ring, the shard's own.
+    pub(super) fn take_sockets_at(&self, ring: OwnedFd) {
+        // A shard has one driver for life.
+        let _ = self.table.set(ring);
+    }
+
+    /// Any shard: the ring to send sockets to; -1, which the kernel refuses, if there is none.
+    pub(super) fn table(&self) -> RawFd {
+        self.table.get().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     /// Shard, before a turn that may block: whether it may. `any_inbound` must look at every ring from other threads.

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use super::deadlines::{Deadlines, after};
 use super::outgoing::{Outgoing, Pool};
 use super::token::{MAX_SLOTS, Op, pack, pack_index, unpack};
-use super::{Bell, Close, ConnId, Driver, EndCause, Events, Options, Phase, ReadMore, Report, Sent, Wait, accept_again_at_once, sys};
+use super::{
+    Bell, Close, ConnId, Driver, EndCause, Events, Options, Phase, ReadMore, Report, Sent, Socket, Wait, accept_again_at_once, sys,
+};
 use crate::broker::outbox::OutBatch;
 
 const INPUT: u32 = libc::EPOLLIN as u32;
@@ -49,7 +51,7 @@ impl Conn {
         match self.phase {
             Phase::Open => !self.paused && !self.ended,
             Phase::Finishing | Phase::Draining => !self.ended,
-            Phase::Detaching | Phase::Closing => false,
+            Phase::Detaching | Phase::Moving | Phase::Closing => false,
         }
     }
 }
@@ -133,7 +135,7 @@ impl EpollDriver {
             self.update(id);
         }
         let Some(socket) = self.find(id).and_then(|conn| conn.socket.take()) else { return };
-        self.reports.push_back(if detached { Report::Detached(id, socket) } else { Report::Closed(id) });
+        self.reports.push_back(if detached { Report::Detached(id, socket.into()) } else { Report::Closed(id) });
     }
 
     /// Goes on from where the connection stands, now that no send is in flight or its input has ended.
@@ -212,7 +214,7 @@ impl EpollDriver {
                         self.finish(id);
                     }
                 }
-                Phase::Finishing | Phase::Detaching | Phase::Closing => {}
+                Phase::Finishing | Phase::Detaching | Phase::Moving | Phase::Closing => {}
             },
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(error) => self.on_end(id, EndCause::Error(error), events),
@@ -234,7 +236,7 @@ impl EpollDriver {
             match sys::accept(&listener.socket) {
                 Ok(socket) => {
                     let peer = sys::peer_address(&socket);
-                    events.accepted(listener.id, socket, peer);
+                    events.accepted(listener.id, socket.into(), peer);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if accept_again_at_once(&error) => {}
@@ -298,7 +300,8 @@ impl Driver for EpollDriver {
         self.listeners.clear();
     }
 
-    fn attach(&mut self, conn: ConnId, socket: OwnedFd) -> io::Result<()> {
+    fn attach(&mut self, conn: ConnId, socket: Socket) -> io::Result<()> {
+        let Socket::Descriptor(socket) = socket else { return Err(io::ErrorKind::InvalidInput.into()) };
         if conn.slot >= MAX_SLOTS {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -312,6 +315,10 @@ impl Driver for EpollDriver {
         sys::epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, socket.as_fd(), INPUT, pack(Op::Connection, conn))?;
         self.conns[slot] = Conn { socket: Some(socket), generation: conn.generation, interest: INPUT, ..Conn::default() };
         Ok(())
+    }
+
+    fn discard(&mut self, socket: Socket) {
+        drop(socket);
     }
 
     fn send(&mut self, conn: ConnId, batch: OutBatch) -> Option<Sent> {
@@ -341,7 +348,7 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn detach(&mut self, conn: ConnId) {
+    fn detach(&mut self, conn: ConnId, _to: &Arc<Bell>) {
         if let Some(found) = self.find(conn)
             && found.phase == Phase::Open
         {

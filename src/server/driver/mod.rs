@@ -13,6 +13,7 @@
 //! - [`Events::received`] may still be called after a pause or a detach was asked for, with bytes that had left the socket before: no byte
 //!   is lost or reordered. After `close` it is not called any more.
 //! - Sockets are handed over in blocking mode and stay so; a socket that is not is put into it when it matters.
+//! - A [`Socket`] that is not attached is discarded: dropping it does not close every kind.
 //! - An idle connection holds no buffer, only its slot (32 bytes) and what the kernel keeps for it.
 
 mod allocator;
@@ -22,6 +23,7 @@ mod deadlines;
 mod epoll;
 mod outgoing;
 mod probe;
+mod socket;
 mod sys;
 mod token;
 mod uring;
@@ -29,13 +31,15 @@ mod uring;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use allocator::give_memory_back;
 pub use any::{AnyDriver, Backend};
 pub use bell::Bell;
 pub use epoll::EpollDriver;
-pub use probe::{Unavailable, probe};
+pub use probe::{Unavailable, probe, probe_direct_descriptors};
+pub use socket::{DirectDescriptor, Socket};
 pub use uring::UringDriver;
 
 pub use crate::broker::ids::ConnId;
@@ -53,6 +57,9 @@ pub struct Options {
     pub receive_buffers: u16,
     /// Bytes of a receive buffer: the most that one call of [`Events::received`] brings.
     pub receive_buffer_bytes: u32,
+    /// Entries of the ring's own file table, which takes accepted sockets instead of the process's descriptors (io_uring); 0 for none. The kernel
+    /// allows as many as the process may have file descriptors, 1,048,576 at most, and keeps 8 bytes for each.
+    pub direct_descriptors: u32,
     /// Completions that one turn handles at most; the others wait for the next turn.
     pub max_events_per_turn: u32,
     /// How long [`Close::AfterSend`] waits for the send in flight.
@@ -72,6 +79,7 @@ impl Default for Options {
             completion_entries: 16_384,
             receive_buffers: 1_024,
             receive_buffer_bytes: 16 * 1_024,
+            direct_descriptors: 0,
             max_events_per_turn: 4_096,
             finish_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(1),
@@ -124,9 +132,9 @@ pub type Sent = (OutBatch, io::Result<()>);
 /// What happens during a turn; implemented by the shard's loop. The driver cannot be called from here.
 pub trait Events {
     /// A listener has a new connection; nothing is read from it until it is attached. `peer` is `None` for sockets without an IP address.
-    fn accepted(&mut self, listener: u32, socket: OwnedFd, peer: Option<SocketAddr>);
+    fn accepted(&mut self, listener: u32, socket: Socket, peer: Option<SocketAddr>);
 
-    /// The listener could not accept (no file descriptors, no memory). It rests for [`Options::accept_backoff`] and goes on by itself.
+    /// The listener could not accept (no descriptors, no memory). It rests for [`Options::accept_backoff`] and goes on by itself.
     fn accept_failed(&mut self, listener: u32, error: io::Error);
 
     /// Bytes have come, at least one; they are valid during the call only.
@@ -138,10 +146,10 @@ pub trait Events {
     /// A send that was in flight is over. After an error the connection is useless and should be closed.
     fn sent(&mut self, conn: ConnId, batch: OutBatch, result: io::Result<()>);
 
-    /// The answer to [`Driver::detach`]; the slot is free.
-    fn detached(&mut self, conn: ConnId, socket: OwnedFd);
+    /// The answer to [`Driver::detach`]; the slot is free, and the socket is for the shard that was named there.
+    fn detached(&mut self, conn: ConnId, socket: Socket);
 
-    /// The answer to [`Driver::close`], once; the slot is free.
+    /// The answer to [`Driver::close`], or the end of a connection that could not leave, once; the slot is free. The socket is closed with the next turn at the latest.
     fn closed(&mut self, conn: ConnId);
 
     /// The shard's bell was rung while it slept. The rings are to be drained after each turn, so that this is only of use for counting.
@@ -164,7 +172,10 @@ pub trait Driver {
     ///
     /// # Errors
     /// The slot is in use or too large (2^28), or the socket cannot be watched; the socket is closed then.
-    fn attach(&mut self, conn: ConnId, socket: OwnedFd) -> io::Result<()>;
+    fn attach(&mut self, conn: ConnId, socket: Socket) -> io::Result<()>;
+
+    /// Closes a socket that was accepted here, or sent here, and is not wanted.
+    fn discard(&mut self, socket: Socket);
 
     /// Sends a batch whole, in order. One may be in flight per connection. A send that is over at once is given back at once; all others are
     /// answered by [`Events::sent`].
@@ -177,8 +188,9 @@ pub trait Driver {
     /// Goes on reading.
     fn resume(&mut self, conn: ConnId);
 
-    /// Stops reading and gives the socket back through [`Events::detached`], after the send in flight is over. A close takes precedence.
-    fn detach(&mut self, conn: ConnId);
+    /// Stops reading and gives the socket up for the shard of the bell `to`, through [`Events::detached`], after the send in flight is over. A close
+    /// takes precedence until the socket has left. If it cannot leave, [`Events::ended`] says why, and the connection is closed.
+    fn detach(&mut self, conn: ConnId, to: &Arc<Bell>);
 
     /// Closes a connection, answered by [`Events::closed`]. [`Close::Now`] overrides an earlier [`Close::AfterSend`].
     fn close(&mut self, conn: ConnId, how: Close);
@@ -196,15 +208,18 @@ pub trait Driver {
 
 /// What is left to tell about connections that are gone from the driver.
 enum Report {
+    /// A listener found no room, with the errno that says so.
+    AcceptFailed(u32, i32),
     /// A send that was in flight when its connection was closed.
     Aborted(ConnId, OutBatch),
-    Detached(ConnId, OwnedFd),
+    Detached(ConnId, Socket),
     Closed(ConnId),
 }
 
 impl Report {
     fn deliver(self, events: &mut impl Events) {
         match self {
+            Report::AcceptFailed(listener, errno) => events.accept_failed(listener, io::Error::from_raw_os_error(errno)),
             Report::Aborted(conn, batch) => events.sent(conn, batch, Err(io::ErrorKind::ConnectionAborted.into())),
             Report::Detached(conn, socket) => events.detached(conn, socket),
             Report::Closed(conn) => events.closed(conn),
@@ -219,6 +234,8 @@ enum Phase {
     Open,
     /// Leaves the driver alive once nothing is in flight.
     Detaching,
+    /// Is on its way into another ring's file table; only the outcome counts.
+    Moving,
     /// Closes after the send in flight; input is discarded.
     Finishing,
     /// The write side is shut; input is discarded until the peer closes.

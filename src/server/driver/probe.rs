@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Options;
 use super::uring::try_ring;
+use super::{Bell, ConnId, DirectDescriptor, Driver, EndCause, Events, Options, ReadMore, Socket, UringDriver, Wait};
+use crate::broker::outbox::OutBatch;
 
 /// Why io_uring cannot be used.
 #[derive(Debug)]
@@ -54,9 +59,69 @@ fn reason(errno: Option<i32>, disabled: &str) -> &'static str {
 /// # Errors
 /// io_uring cannot be used; printing the error says why and what helps.
 pub fn probe() -> Result<(), Unavailable> {
-    let small =
-        Options { submission_entries: 8, completion_entries: 16, receive_buffers: 4, receive_buffer_bytes: 4_096, ..Options::default() };
-    try_ring(&small).map_err(Unavailable::from)
+    try_ring(&small()).map_err(Unavailable::from)
+}
+
+fn small() -> Options {
+    Options { submission_entries: 8, completion_entries: 16, receive_buffers: 4, receive_buffer_bytes: 4_096, ..Options::default() }
+}
+
+/// Tries to send a socket from the file table of one ring to that of another, which is what [`Options::direct_descriptors`] take.
+///
+/// # Errors
+/// The kernel cannot do it, or io_uring cannot be used at all.
+pub fn probe_direct_descriptors() -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(100);
+    let options = Options { direct_descriptors: 4, ..small() };
+    let bells = [Arc::new(Bell::new()?), Arc::new(Bell::new()?)];
+    let mut from = UringDriver::new(&options, Arc::clone(&bells[0]))?;
+    let mut to = UringDriver::new(&options, Arc::clone(&bells[1]))?;
+    let (other, socket) = UnixStream::pair()?;
+    // So that a kernel that does not tell where the socket has gone, but always says 0, is found out.
+    to.adopt(other.into(), 0)?;
+    let conn = ConnId { slot: 0, generation: 0 };
+    let socket = from.adopt(socket.into(), 0)?;
+    from.attach(conn, socket)?;
+    from.detach(conn, &bells[1]);
+    let mut outcome = Outcome(None);
+    for _ in 0..10 {
+        from.turn(Wait::For(PATIENCE), &mut outcome)?;
+        if let Some(outcome) = outcome.0.take() {
+            return outcome;
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// What has become of the one socket of a trial.
+struct Outcome(Option<io::Result<()>>);
+
+impl Events for Outcome {
+    fn accepted(&mut self, _listener: u32, _socket: Socket, _peer: Option<SocketAddr>) {}
+
+    fn accept_failed(&mut self, _listener: u32, _error: io::Error) {}
+
+    fn received(&mut self, _conn: ConnId, _bytes: &[u8]) -> ReadMore {
+        ReadMore::Continue
+    }
+
+    fn ended(&mut self, _conn: ConnId, cause: EndCause) {
+        self.0 = Some(Err(match cause {
+            EndCause::Eof => io::ErrorKind::UnexpectedEof.into(),
+            EndCause::Error(error) => error,
+        }));
+    }
+
+    fn sent(&mut self, _conn: ConnId, _batch: OutBatch, _result: io::Result<()>) {}
+
+    fn detached(&mut self, _conn: ConnId, socket: Socket) {
+        let known = matches!(socket, Socket::Direct(DirectDescriptor { index: 1.., .. }));
+        self.0 = Some(if known { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) });
+    }
+
+    fn closed(&mut self, _conn: ConnId) {}
+
+    fn rung(&mut self) {}
 }
 
 #[cfg(test)]

@@ -20,6 +20,11 @@ pub(super) enum Op {
     Send = 5,
     CancelRecv = 6,
     CancelAll = 7,
+    Shutdown = 8,
+    /// A socket on its way to another ring.
+    Move = 9,
+    /// A direct descriptor that is closed; tells only if that failed.
+    Close = 10,
 }
 
 /// An operation and the connection or listener that it is for.
@@ -43,6 +48,9 @@ pub(super) fn unpack(token: u64) -> Option<(Op, ConnId)> {
         5 => Op::Send,
         6 => Op::CancelRecv,
         7 => Op::CancelAll,
+        8 => Op::Shutdown,
+        9 => Op::Move,
+        10 => Op::Close,
         _ => return None,
     };
     Some((op, ConnId { slot: (token >> 32) as u32 & (MAX_SLOTS - 1), generation: token as u32 }))
@@ -54,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_token_gives_back_what_it_was_made_of() {
-        for op in [Op::Bell, Op::Accept, Op::CancelAccept, Op::Connection, Op::Recv, Op::Send, Op::CancelRecv, Op::CancelAll] {
+        let connection = [Op::Connection, Op::Recv, Op::Send, Op::CancelRecv, Op::CancelAll, Op::Shutdown, Op::Move, Op::Close];
+        for op in [Op::Bell, Op::Accept, Op::CancelAccept].into_iter().chain(connection) {
             for (slot, generation) in [(0, 0), (1, u32::MAX), (MAX_SLOTS - 1, 7)] {
                 let conn = ConnId { slot, generation };
                 assert_eq!(unpack(pack(op, conn)), Some((op, conn)));

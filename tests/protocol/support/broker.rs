@@ -16,14 +16,17 @@ use super::packets::Connect;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
     Uring,
+    /// io_uring with direct descriptors.
+    Direct,
     Epoll,
 }
 
 impl Io {
-    fn flag(self) -> &'static str {
+    fn settings(self) -> &'static [&'static str] {
         match self {
-            Io::Uring => "uring",
-            Io::Epoll => "epoll",
+            Io::Uring => &["io.backend=uring", "io.direct_descriptors=off"],
+            Io::Direct => &["io.backend=uring", "io.direct_descriptors=on"],
+            Io::Epoll => &["io.backend=epoll"],
         }
     }
 
@@ -31,7 +34,7 @@ impl Io {
     pub fn is_available(self) -> bool {
         static SAID: Once = Once::new();
         match (self, ringmq::server::driver::probe()) {
-            (Io::Uring, Err(why)) => {
+            (Io::Uring | Io::Direct, Err(why)) => {
                 // Past the capture of the test's output: nobody is to believe that io_uring was tested.
                 SAID.call_once(|| _ = writeln!(std::io::stderr(), "SKIPPED: every test over io_uring, which cannot be had here: {why}"));
                 false
@@ -56,8 +59,8 @@ impl Broker {
     /// Starts a broker with settings of the form `limits.max_inflight=4`.
     pub fn start(io: Io, shards: u16, settings: &[&str]) -> Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
-        command.args(["--listen", "127.0.0.1:0", "--log", "warn", "--io", io.flag(), "--shards", &shards.to_string()]);
-        for setting in [&["sys.interval_s=0"], settings].concat() {
+        command.args(["--listen", "127.0.0.1:0", "--log", "warn", "--shards", &shards.to_string()]);
+        for setting in [&["sys.interval_s=0"], io.settings(), settings].concat() {
             command.args(["--set", setting]);
         }
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the broker starts");

@@ -19,12 +19,13 @@ pub use ringmq::mqtt::Version::{self, V5, V31, V311};
 /// The versions of the protocol.
 pub const VERSIONS: [Version; 3] = [V31, V311, V5];
 
-/// Makes four tests of each function `fn(&Broker)`: io_uring and epoll, one shard and two. The tests of one configuration share a broker, which
-/// ends with the last of them; so each test takes client identifiers and topics of its own.
+/// Makes five tests of each function `fn(&Broker)`: io_uring and epoll, one shard and two, and io_uring with direct descriptors, where connections
+/// move from ring to ring. The tests of one configuration share a broker, which ends with the last of them; so each test takes client identifiers and topics of its own.
 macro_rules! on_every_configuration {
     ([$($setting:literal),* $(,)?] $($test:ident),+ $(,)?) => {
         $crate::support::on_every_configuration!(@module uring_one_shard Uring 1 [$($setting),*] $($test),+);
         $crate::support::on_every_configuration!(@module uring_two_shards Uring 2 [$($setting),*] $($test),+);
+        $crate::support::on_every_configuration!(@module direct_two_shards Direct 2 [$($setting),*] $($test),+);
         $crate::support::on_every_configuration!(@module epoll_one_shard Epoll 1 [$($setting),*] $($test),+);
         $crate::support::on_every_configuration!(@module epoll_two_shards Epoll 2 [$($setting),*] $($test),+);
     };

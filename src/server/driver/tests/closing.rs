@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both_drivers!(
+on_every_driver!(
     closing_now_gives_the_batch_back_and_tells_once,
     a_last_packet_reaches_a_peer_that_is_still_sending,
     a_close_after_send_waits_for_the_send,
@@ -26,7 +26,7 @@ fn closing_now_gives_the_batch_back_and_tells_once<D: Make>() {
     world.turn(Wait::Poll);
     world.driver.close(conn, Close::Now);
     world.driver.close(conn, Close::Now);
-    world.until("closed", |log| log.closed == [conn]);
+    world.until_closed(&[conn]);
     assert!(matches!(world.log.sent[..], [(_, len, Err(_))] if len == 64 << 20));
     let mut rest = Vec::new();
     let _ = client.read_to_end(&mut rest);
@@ -51,7 +51,7 @@ fn a_last_packet_reaches_a_peer_that_is_still_sending<D: Make>() {
             let mut rest = Vec::new();
             client.read_to_end(&mut rest).map(|_| rest).expect("no reset")
         });
-        world.until("closed", |log| log.closed == [conn]);
+        world.until_closed(&[conn]);
         assert_eq!(reader.join().expect("reader"), b"DISCONNECT");
         assert_eq!(world.log.reads, reads, "what comes after the close is discarded");
         assert!(world.log.ended.is_empty());
@@ -68,7 +68,7 @@ fn a_close_after_send_waits_for_the_send<D: Make>() {
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).map(|_| rest).expect("read")
     });
-    world.until("closed", |log| log.closed == [conn]);
+    world.until_closed(&[conn]);
     assert_eq!(world.log.sent, [(conn, 64 << 20, Ok(()))]);
     assert_same(&reader.join().expect("reader"), &large());
 }
@@ -79,7 +79,7 @@ fn a_peer_that_floods_is_cut_off<D: Make>() {
     world.send(conn, batch(b"DISCONNECT"));
     world.driver.close(conn, Close::AfterSend);
     let writer = std::thread::spawn(move || while client.write_all(&[0; 1_000]).is_ok() {});
-    world.until("closed", |log| log.closed == [conn]);
+    world.until_closed(&[conn]);
     writer.join().expect("writer");
 }
 
@@ -88,8 +88,9 @@ fn a_peer_that_stays_is_cut_off_in_time<D: Make>() {
     let (mut client, conn) = world.connect(0);
     let start = Instant::now();
     world.driver.close(conn, Close::AfterSend);
+    world.turn(Wait::Poll);
     let mut end = [0];
-    assert_eq!(client.read(&mut end).ok(), Some(0), "the write side is shut without a turn or with the first");
+    assert_eq!(client.read(&mut end).ok(), Some(0), "the write side is shut with the first turn");
     while world.log.closed.is_empty() {
         assert!(start.elapsed() < PATIENCE);
         world.turn(Wait::Forever);
@@ -135,7 +136,8 @@ fn closing_overrides_detaching<D: Make>() {
     let mut world = World::<D>::new();
     let (_client, conn) = world.connect(0);
     world.send(conn, batch(&large()));
-    world.driver.detach(conn);
+    let to = World::<D::Neighbour>::new();
+    world.driver.detach(conn, &to.bell);
     world.turn(Wait::Poll);
     assert!(world.log.detached.is_empty(), "a send is in flight");
     world.driver.close(conn, Close::Now);
@@ -154,7 +156,7 @@ fn a_half_closed_peer_can_still_be_sent_to<D: Make>() {
     world.send(conn, batch(b"answer"));
     world.until("sent", |log| log.sent.len() == 1);
     world.driver.close(conn, Close::AfterSend);
-    world.until("closed", |log| log.closed == [conn]);
+    world.until_closed(&[conn]);
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).expect("read");
     assert_eq!(rest, b"answer");
@@ -165,7 +167,7 @@ fn a_slot_is_used_again_and_again<D: Make>() {
     for generation in 0..200 {
         let (mut client, socket) = pair();
         let conn = ConnId { slot: 0, generation };
-        world.driver.attach(conn, socket).expect("the slot is free");
+        world.attach(conn, socket).expect("the slot is free");
         client.write_all(&generation.to_le_bytes()).expect("write");
         if generation % 3 != 0 {
             world.until("the bytes", |log| log.bytes_of(conn).len() == 4);

@@ -1,6 +1,8 @@
-//! The behaviour of both drivers, over real loopback sockets. Each test is written once and runs on either; it waits for conditions only.
+//! The behaviour of all drivers, over real loopback sockets. Each test is written once and runs on epoll, on io_uring, and on io_uring with direct
+//! descriptors; it waits for conditions only.
 
 mod closing;
+mod direct;
 mod listening;
 mod reading;
 mod writing;
@@ -14,40 +16,82 @@ use std::time::Instant;
 use super::*;
 
 /// Makes a test for each driver out of a function that is generic over it.
-macro_rules! on_both_drivers {
+macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod uring {
-            $(#[test] fn $name() { super::$name::<crate::server::driver::UringDriver>(); })*
+            $(#[test] fn $name() { super::$name::<crate::server::driver::tests::Uring>(); })*
+        }
+        mod direct {
+            $(#[test] fn $name() { super::$name::<crate::server::driver::tests::Direct>(); })*
         }
         mod epoll {
-            $(#[test] fn $name() { super::$name::<crate::server::driver::EpollDriver>(); })*
+            $(#[test] fn $name() { super::$name::<crate::server::driver::tests::Epoll>(); })*
         }
     };
 }
-use on_both_drivers;
+use on_every_driver;
 
-trait Make: Driver + Sized {
-    fn make(options: &Options, bell: Arc<Bell>) -> Self;
+/// A kind of driver to be tested.
+trait Make {
+    type Driver: Driver;
+    /// What sockets may move to, and from.
+    type Neighbour: Make;
+    /// Whether its sockets are descriptors of the process.
+    const DESCRIPTORS: bool = true;
+
+    fn make(options: &Options, bell: Arc<Bell>) -> Self::Driver;
+
+    /// A socket as the driver takes it, the `nth` of the test.
+    fn socket(_driver: &mut Self::Driver, socket: OwnedFd, _nth: u32) -> Socket {
+        socket.into()
+    }
 }
 
-impl Make for UringDriver {
+struct Uring;
+struct Direct;
+struct Epoll;
+
+impl Make for Uring {
+    type Driver = UringDriver;
+    type Neighbour = Epoll;
+
     fn make(options: &Options, bell: Arc<Bell>) -> UringDriver {
         UringDriver::new(options, bell).expect("these tests take a kernel that lets us use io_uring")
     }
 }
 
-impl Make for EpollDriver {
+/// Entries of a table, unless a test wants others.
+const ENTRIES: u32 = 1_024;
+
+impl Make for Direct {
+    type Driver = UringDriver;
+    type Neighbour = Direct;
+    const DESCRIPTORS: bool = false;
+
+    fn make(options: &Options, bell: Arc<Bell>) -> UringDriver {
+        let direct_descriptors = if options.direct_descriptors == 0 { ENTRIES } else { options.direct_descriptors };
+        Uring::make(&Options { direct_descriptors, ..options.clone() }, bell)
+    }
+
+    fn socket(driver: &mut UringDriver, socket: OwnedFd, nth: u32) -> Socket {
+        // From the end: the kernel begins at the other one.
+        driver.adopt(socket, ENTRIES - 1 - nth).expect("a free entry")
+    }
+}
+
+impl Make for Epoll {
+    type Driver = EpollDriver;
+    type Neighbour = Uring;
+
     fn make(options: &Options, bell: Arc<Bell>) -> EpollDriver {
         EpollDriver::new(options, bell).expect("epoll")
     }
 }
 
-use std::sync::Arc;
-
 /// Everything that a driver has told.
 #[derive(Default)]
 struct Log {
-    accepted: Vec<(u32, OwnedFd, Option<SocketAddr>)>,
+    accepted: Vec<(u32, Socket, Option<SocketAddr>)>,
     accept_failures: Vec<(u32, Option<i32>)>,
     received: HashMap<ConnId, Vec<u8>>,
     /// Number of calls of `received`.
@@ -56,13 +100,13 @@ struct Log {
     pauses: bool,
     ended: Vec<(ConnId, Option<io::ErrorKind>)>,
     sent: Vec<(ConnId, usize, Result<(), io::ErrorKind>)>,
-    detached: Vec<(ConnId, OwnedFd)>,
+    detached: Vec<(ConnId, Socket)>,
     closed: Vec<ConnId>,
     rung: usize,
 }
 
 impl Events for Log {
-    fn accepted(&mut self, listener: u32, socket: OwnedFd, peer: Option<SocketAddr>) {
+    fn accepted(&mut self, listener: u32, socket: Socket, peer: Option<SocketAddr>) {
         self.accepted.push((listener, socket, peer));
     }
 
@@ -88,7 +132,7 @@ impl Events for Log {
         self.sent.push((conn, batch.len(), result.map_err(|error| error.kind())));
     }
 
-    fn detached(&mut self, conn: ConnId, socket: OwnedFd) {
+    fn detached(&mut self, conn: ConnId, socket: Socket) {
         self.detached.push((conn, socket));
     }
 
@@ -109,10 +153,12 @@ impl Log {
 }
 
 /// A driver, what it has told, and a bell.
-struct World<D> {
-    driver: D,
+struct World<D: Make> {
+    driver: D::Driver,
     log: Log,
     bell: Arc<Bell>,
+    /// Sockets that the test has brought.
+    sockets: u32,
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -124,7 +170,7 @@ impl<D: Make> World<D> {
 
     fn with(options: &Options) -> World<D> {
         let bell = Arc::new(Bell::new().expect("bell"));
-        World { driver: D::make(options, Arc::clone(&bell)), log: Log::default(), bell }
+        World { driver: D::make(options, Arc::clone(&bell)), log: Log::default(), bell, sockets: 0 }
     }
 
     fn turn(&mut self, wait: Wait) {
@@ -140,12 +186,24 @@ impl<D: Make> World<D> {
         }
     }
 
+    /// Until these connections, and no others, are closed, and their peers can see it.
+    fn until_closed(&mut self, conns: &[ConnId]) {
+        self.until("closed", |log| log.closed == conns);
+        self.turn(Wait::Poll);
+    }
+
     /// A connected pair: the other end, and ours attached under `slot`.
     fn connect(&mut self, slot: u32) -> (TcpStream, ConnId) {
         let (client, socket) = pair();
         let conn = ConnId { slot, generation: 1 };
-        self.driver.attach(conn, socket).expect("attach");
+        self.attach(conn, socket).expect("attach");
         (client, conn)
+    }
+
+    fn attach(&mut self, conn: ConnId, socket: OwnedFd) -> io::Result<()> {
+        let socket = D::socket(&mut self.driver, socket, self.sockets);
+        self.sockets += 1;
+        self.driver.attach(conn, socket)
     }
 
     /// Sends, and logs the answer if it comes at once.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both_drivers!(
+on_every_driver!(
     bytes_arrive_in_order_and_the_end_is_told_once,
     many_connections_are_served,
     a_turn_that_handles_one_event_serves_all,
@@ -158,13 +158,13 @@ fn every_read_answered_with_a_pause_loses_nothing<D: Make>() {
 }
 
 fn a_connection_moves_with_bytes_in_flight<D: Make>() {
-    let (mut from, mut to) = (World::<D>::new(), World::<EpollDriver>::new());
+    let (mut from, mut to) = (World::<D>::new(), World::<D::Neighbour>::new());
     let (mut client, conn) = from.connect(5);
     let data = pattern(6 << 20);
     let expected = data.clone();
     let writer = std::thread::spawn(move || client.write_all(&data).map(|()| client).expect("write"));
     from.until("some reads", |log| log.reads >= 3);
-    from.driver.detach(conn);
+    from.driver.detach(conn, &to.bell);
     from.until("the socket", |log| !log.detached.is_empty());
     let (id, socket) = from.log.detached.pop().expect("just seen");
     assert_eq!(id, conn);
@@ -177,7 +177,7 @@ fn a_connection_moves_with_bytes_in_flight<D: Make>() {
 
     // And back again: what the one driver leaves behind suits the other.
     let mut client = writer.join().expect("writer");
-    to.driver.detach(moved);
+    to.driver.detach(moved, &from.bell);
     to.until("the socket", |log| !log.detached.is_empty());
     let (_, socket) = to.log.detached.pop().expect("just seen");
     let back = ConnId { slot: 5, generation: 2 };
@@ -192,20 +192,19 @@ fn a_connection_moves_with_bytes_in_flight<D: Make>() {
 }
 
 fn a_connection_moves_after_its_first_packet<D: Make>() {
-    let mut world = World::<D>::new();
+    let (mut world, mut to) = (World::<D>::new(), World::<D>::new());
     let (mut client, conn) = world.connect(0);
     client.write_all(b"CONNECT").expect("write");
     world.log.pauses = true;
     world.until("the packet", |log| log.bytes_of(conn) == b"CONNECT");
     client.write_all(b" and more").expect("write");
-    world.driver.detach(conn);
+    world.driver.detach(conn, &to.bell);
     world.until("the socket", |log| log.detached.len() == 1);
-    world.log.pauses = false;
     let (_, socket) = world.log.detached.pop().expect("just seen");
     let next = ConnId { slot: 0, generation: 2 };
-    world.driver.attach(next, socket).expect("the slot is free");
-    world.until("all bytes", |log| log.bytes_of(conn).len() + log.bytes_of(next).len() == 16);
-    assert_eq!([world.log.bytes_of(conn), world.log.bytes_of(next)].concat(), b"CONNECT and more");
+    to.driver.attach(next, socket).expect("the slot is free");
+    to.until("all bytes", |log| world.log.bytes_of(conn).len() + log.bytes_of(next).len() == 16);
+    assert_eq!([world.log.bytes_of(conn), to.log.bytes_of(next)].concat(), b"CONNECT and more");
 }
 
 fn a_reset_is_told_as_an_error<D: Make>() {
@@ -228,7 +227,7 @@ fn a_socket_in_non_blocking_mode_serves_too<D: Make>() {
     let (mut client, socket) = pair();
     socket2::SockRef::from(&socket).set_nonblocking(true).expect("mode");
     let conn = ConnId { slot: 0, generation: 1 };
-    world.driver.attach(conn, socket).expect("attach");
+    world.attach(conn, socket).expect("attach");
     (0..3).for_each(|_| world.turn(Wait::Poll));
     client.write_all(b"hello").expect("write");
     world.until("the bytes", |log| log.bytes_of(conn) == b"hello");
@@ -247,10 +246,10 @@ fn a_slot_is_taken_once<D: Make>() {
     let mut world = World::<D>::new();
     let (_client, conn) = world.connect(0);
     let (_other, socket) = pair();
-    let again = world.driver.attach(ConnId { generation: 2, ..conn }, socket);
+    let again = world.attach(ConnId { generation: 2, ..conn }, socket);
     assert_eq!(again.map_err(|error| error.kind()), Err(io::ErrorKind::AlreadyExists));
     let (_other, socket) = pair();
-    let far = world.driver.attach(ConnId { slot: u32::MAX, generation: 1 }, socket);
+    let far = world.attach(ConnId { slot: u32::MAX, generation: 1 }, socket);
     assert_eq!(far.map_err(|error| error.kind()), Err(io::ErrorKind::InvalidInput));
 }
 
@@ -261,9 +260,10 @@ fn an_id_of_an_earlier_generation_does_nothing<D: Make>() {
     world.until("closed", |log| log.closed == [old]);
     let (mut client, socket) = pair();
     let new = ConnId { generation: 2, ..old };
-    world.driver.attach(new, socket).expect("the slot is free");
+    world.attach(new, socket).expect("the slot is free");
     world.driver.pause(old);
-    world.driver.detach(old);
+    let bell = Arc::clone(&world.bell);
+    world.driver.detach(old, &bell);
     world.driver.close(old, Close::Now);
     let refused = world.driver.send(old, batch(b"lost"));
     assert!(matches!(refused, Some((back, Err(_))) if back.len() == 4), "the batch comes back at once");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both_drivers!(
+on_every_driver!(
     a_batch_of_thousands_of_slices_arrives_whole_at_a_slow_reader,
     an_empty_batch_is_sent_at_once,
     a_second_batch_in_flight_is_refused,
@@ -113,7 +113,7 @@ fn a_wait_ends_in_time<D: Make>() {
 
 #[test]
 fn a_turn_of_the_ring_is_one_system_call() {
-    let mut world = World::<UringDriver>::new();
+    let mut world = World::<Uring>::new();
     let mut clients: Vec<(TcpStream, ConnId)> = (0..50).map(|slot| world.connect(slot)).collect();
     for _ in 0..20 {
         for (client, _) in &mut clients {
@@ -144,7 +144,7 @@ fn a_turn_of_the_ring_is_one_system_call() {
 
 #[test]
 fn a_driver_goes_while_everything_is_in_flight() {
-    let mut world = World::<UringDriver>::new();
+    let mut world = World::<Uring>::new();
     let clients: Vec<(TcpStream, ConnId)> = (0..20).map(|slot| world.connect(slot)).collect();
     for (_, conn) in &clients {
         world.send(*conn, batch(&vec![1; 16 << 20]));

@@ -8,10 +8,11 @@
 //! - The bell: one multishot poll of its eventfd.
 //!
 //! `turn.rs` holds the connection's life as completions move it on, `setup.rs` the ring, `buffers.rs` the receive buffers, `slots.rs` the
-//! state. No zero-copy send and no registered files: both were measured, and lose or gain nothing at MQTT's sizes.
+//! state, `direct.rs` the sockets that are no descriptors of the process. No zero-copy send: it was measured, and loses at MQTT's sizes.
 
 mod accept;
 mod buffers;
+mod direct;
 mod setup;
 mod slots;
 mod turn;
@@ -22,15 +23,17 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use hashbrown::HashMap;
 use io_uring::{cqueue, opcode, types};
 
 use self::buffers::Buffers;
+use self::direct::Table;
 use self::setup::{REAP, ReapBuffer, Ring};
-use self::slots::{Listener, Slots};
+use self::slots::{Handle, Listener, Slots};
 use super::deadlines::{Deadlines, LONGEST};
 use super::outgoing::Pool;
 use super::token::{Op, pack_index, unpack};
-use super::{Bell, Close, ConnId, Driver, Events, Options, Phase, Report, Sent, Wait};
+use super::{Bell, Close, ConnId, Driver, Events, Options, Phase, Report, Sent, Socket, Wait};
 use crate::broker::outbox::OutBatch;
 
 /// See the module's documentation.
@@ -40,6 +43,10 @@ pub struct UringDriver {
     buffers: std::mem::ManuallyDrop<Buffers>,
     slots: Slots,
     listeners: Vec<Listener>,
+    /// `None` where sockets are descriptors of the process.
+    table: Option<Table>,
+    /// Where connections with direct descriptors go that are being detached.
+    leaving: HashMap<ConnId, Arc<Bell>>,
     /// Connections that wait for receive buffers, in order.
     starved: VecDeque<ConnId>,
     /// Receive buffers have run out in this turn.
@@ -70,11 +77,21 @@ impl UringDriver {
     pub fn new(options: &Options, bell: Arc<Bell>) -> io::Result<UringDriver> {
         let ring = Ring::new(options.submission_entries, options.completion_entries)?;
         let buffers = Buffers::new(&ring, options.receive_buffers, options.receive_buffer_bytes)?;
+        let table = match options.direct_descriptors {
+            0 => None,
+            entries => {
+                ring.make_table(entries)?;
+                bell.take_sockets_at(ring.descriptor()?);
+                Some(Table::new(entries))
+            }
+        };
         let mut driver = UringDriver {
             ring,
             buffers: std::mem::ManuallyDrop::new(buffers),
             slots: Slots::default(),
             listeners: Vec::new(),
+            table,
+            leaving: HashMap::new(),
             starved: VecDeque::new(),
             exhausted: false,
             sending: false,
@@ -128,16 +145,18 @@ impl UringDriver {
         match op {
             Op::Recv => self.on_receive(conn, entry, events),
             Op::Send => self.on_send(conn, entry.result(), events),
-            Op::Accept => self.on_accept(conn.slot as usize, entry, events),
+            Op::Accept => self.on_accept(conn, entry, events),
             Op::CancelRecv => self.on_cancel_receive(conn),
             Op::CancelAll => self.on_cancel_all(conn, entry.result()),
+            Op::Shutdown => self.on_shut(conn),
+            Op::Move => self.on_moved(conn, entry.result(), events),
             Op::Bell => {
                 if !cqueue::more(entry.flags()) {
                     self.watch_bell();
                 }
                 events.rung();
             }
-            Op::CancelAccept | Op::Connection => {}
+            Op::CancelAccept | Op::Connection | Op::Close => {}
         }
     }
 
@@ -177,10 +196,20 @@ impl Driver for UringDriver {
         self.stop_all_listeners();
     }
 
-    fn attach(&mut self, conn: ConnId, socket: OwnedFd) -> io::Result<()> {
-        self.slots.insert(conn, socket)?;
+    fn attach(&mut self, conn: ConnId, socket: Socket) -> io::Result<()> {
+        let handle = self.take_in(socket)?;
+        if let Err((handle, error)) = self.slots.insert(conn, handle) {
+            self.discard_handle(handle);
+            return Err(error);
+        }
         self.arm_receive(conn);
         Ok(())
+    }
+
+    fn discard(&mut self, socket: Socket) {
+        if let Ok(handle) = self.take_in(socket) {
+            self.discard_handle(handle);
+        }
     }
 
     fn send(&mut self, conn: ConnId, batch: OutBatch) -> Option<Sent> {
@@ -213,11 +242,14 @@ impl Driver for UringDriver {
         }
     }
 
-    fn detach(&mut self, conn: ConnId) {
+    fn detach(&mut self, conn: ConnId, to: &Arc<Bell>) {
         if let Some(found) = self.slots.find(conn)
             && found.phase == Phase::Open
         {
             found.phase = Phase::Detaching;
+            if matches!(found.socket, Some(Handle::Direct(_))) {
+                self.leaving.insert(conn, Arc::clone(to));
+            }
             self.settle(conn);
         }
     }
@@ -264,13 +296,16 @@ impl Driver for UringDriver {
 
 impl Drop for UringDriver {
     fn drop(&mut self) {
-        if self.ring.cancel_all() {
+        let cancelled = self.ring.cancel_all();
+        self.ring.drop_table();
+        if cancelled {
             // The ring still exists, but no operation that could write into a buffer does.
             // SAFETY: dropped here and nowhere else.
             unsafe { std::mem::ManuallyDrop::drop(&mut self.buffers) };
         } else {
             // The kernel may still use the memory: it must stay mapped.
             self.slots.leak();
+            self.listeners.drain(..).for_each(|listener| std::mem::forget(listener.peers));
         }
     }
 }

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
@@ -20,6 +21,12 @@ use super::super::Wait;
 
 /// Completions that are taken out of the queue at a time.
 pub(super) const REAP: usize = 64;
+
+/// Calls that ending a ring may take: enough for several million operations.
+const MOST_CALLS: u32 = 1 << 18;
+
+/// Threads that the kernel may make for a ring; the only operation that takes one is to shut a direct descriptor down.
+const WORKERS: u32 = 2;
 
 pub(super) type ReapBuffer = [MaybeUninit<cqueue::Entry>; REAP];
 
@@ -50,6 +57,29 @@ impl Ring {
     pub(super) unsafe fn register_buffers(&self, address: u64, entries: u16, group: u16) -> io::Result<()> {
         // SAFETY: by the caller's promise.
         unsafe { self.io.submitter().register_buf_ring_with_flags(address, entries, group, 0) }
+    }
+
+    /// Makes the ring's file table, with nothing in it.
+    pub(super) fn make_table(&self, entries: u32) -> io::Result<()> {
+        self.io.submitter().register_files_sparse(entries)?;
+        self.io.submitter().register_iowq_max_workers(&mut [WORKERS; 2])
+    }
+
+    /// Puts a file into an entry of the table; the kernel keeps a reference of its own.
+    pub(super) fn put_into_table(&self, index: u32, file: &OwnedFd) -> io::Result<()> {
+        self.io.submitter().register_files_update(index, &[file.as_raw_fd()]).map(drop)
+    }
+
+    /// Closes everything in the table: a ring lives on as long as somebody has a descriptor of it.
+    pub(super) fn drop_table(&self) {
+        // Fails where there is none.
+        let _ = self.io.submitter().unregister_files();
+    }
+
+    /// Another descriptor of the ring, for those who send it sockets.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring is open for as long as `self` is.
+        unsafe { BorrowedFd::borrow_raw(self.io.as_raw_fd()) }.try_clone_to_owned()
     }
 
     /// Queues an operation; it reaches the kernel at the next enter at the latest.
@@ -146,6 +176,21 @@ impl Ring {
         self.backlog.clear();
         let second = Timespec::from(Duration::from_secs(1));
         let cancelled = self.io.submitter().register_sync_cancel(Some(second), CancelBuilder::any());
-        cancelled.is_ok_and(|()| self.enter(Wait::For(Duration::ZERO)).is_ok())
+        cancelled.is_ok() && self.run_out()
+    }
+
+    /// Lets what was cancelled come to its end. The kernel ends a few operations in each call, and each holds its socket until then.
+    fn run_out(&mut self) -> bool {
+        for _ in 0..MOST_CALLS {
+            if self.enter(Wait::For(Duration::ZERO)).is_err() {
+                return false;
+            }
+            self.io.completion().for_each(drop);
+            let submission = self.io.submission();
+            if !submission.taskrun() && !submission.cq_overflow() {
+                return true;
+            }
+        }
+        false
     }
 }

@@ -1,16 +1,29 @@
 //! What the driver keeps of each connection, and of each listener.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
+
+use io_uring::types::{self, CancelBuilder};
+use io_uring::{opcode, squeue};
 
 use super::super::outgoing::Outgoing;
 use super::super::token::MAX_SLOTS;
 use super::super::{ConnId, Phase};
+use super::direct::PeerAddress;
+
+/// A socket as operations name it.
+#[derive(Debug)]
+pub(super) enum Handle {
+    Descriptor(OwnedFd),
+    /// An entry of the ring's file table.
+    Direct(u32),
+}
 
 /// One connection; a slot without a socket is free. Nothing of it is shared with the kernel but the outgoing batch.
 #[derive(Default)]
 pub(super) struct Conn {
-    pub(super) socket: Option<OwnedFd>,
+    pub(super) socket: Option<Handle>,
     pub(super) generation: u32,
     pub(super) outgoing: Option<Box<Outgoing>>,
     /// Bytes that were discarded while draining.
@@ -36,13 +49,34 @@ impl Conn {
         match self.phase {
             Phase::Open => !self.paused && !self.ended,
             Phase::Finishing | Phase::Draining => !self.ended,
-            Phase::Detaching | Phase::Closing => false,
+            Phase::Detaching | Phase::Moving | Phase::Closing => false,
         }
     }
 
-    /// The socket's number, for an operation; the kernel refuses -1.
-    pub(super) fn fd(&self) -> i32 {
-        self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    /// The socket's number, for an operation that then passes through [`Conn::aim`]; the kernel refuses -1.
+    pub(super) fn fd(&self) -> types::Fd {
+        types::Fd(match &self.socket {
+            Some(Handle::Descriptor(socket)) => socket.as_raw_fd(),
+            Some(Handle::Direct(index)) => *index as i32,
+            None => -1,
+        })
+    }
+
+    /// Says where the number of an operation's socket is looked up.
+    pub(super) fn aim(&self, operation: squeue::Entry) -> squeue::Entry {
+        match &self.socket {
+            Some(Handle::Direct(_)) => operation.flags(squeue::Flags::FIXED_FILE),
+            _ => operation,
+        }
+    }
+
+    /// Cancels every operation on the socket.
+    pub(super) fn cancel_all(&self) -> squeue::Entry {
+        let every = match &self.socket {
+            Some(Handle::Direct(index)) => CancelBuilder::fd(types::Fixed(*index)),
+            _ => CancelBuilder::fd(self.fd()),
+        };
+        opcode::AsyncCancel2::new(every.all()).build()
     }
 }
 
@@ -59,16 +93,17 @@ impl Slots {
         self.conns.get_mut(id.slot as usize).filter(|conn| conn.generation == id.generation && conn.socket.is_some())
     }
 
-    pub(super) fn insert(&mut self, id: ConnId, socket: OwnedFd) -> std::io::Result<()> {
+    /// Puts a connection in; gives the socket back if there is no place for it.
+    pub(super) fn insert(&mut self, id: ConnId, socket: Handle) -> Result<(), (Handle, io::Error)> {
         if id.slot >= MAX_SLOTS {
-            return Err(std::io::ErrorKind::InvalidInput.into());
+            return Err((socket, io::ErrorKind::InvalidInput.into()));
         }
         let slot = id.slot as usize;
         if slot >= self.conns.len() {
             self.conns.resize_with(slot + 1, Conn::default);
         }
         if self.conns[slot].socket.is_some() {
-            return Err(std::io::ErrorKind::AlreadyExists.into());
+            return Err((socket, io::ErrorKind::AlreadyExists.into()));
         }
         self.conns[slot] = Conn { socket: Some(socket), generation: id.generation, ..Conn::default() };
         Ok(())
@@ -84,8 +119,11 @@ pub(super) struct Listener {
     pub(super) id: u32,
     /// `None` once it has stopped.
     pub(super) socket: Option<OwnedFd>,
-    pub(super) accepting: bool,
+    /// Accept operations that the kernel holds, one bit for each.
+    pub(super) accepting: u32,
     pub(super) stopping: bool,
     /// Rests until then.
     pub(super) retry_at: Option<Instant>,
+    /// Where the kernel writes who came, for each accept into the file table.
+    pub(super) peers: Box<[PeerAddress]>,
 }

@@ -6,13 +6,13 @@
 use std::io;
 use std::net::Shutdown;
 
-use io_uring::types::CancelBuilder;
-use io_uring::{cqueue, opcode, squeue, types};
+use io_uring::{cqueue, opcode, squeue};
 
 use super::super::token::{Op, pack};
 use super::super::{ConnId, EndCause, Events, Phase, ReadMore, Report, sys};
 use super::UringDriver;
 use super::buffers::GROUP;
+use super::slots::Handle;
 
 impl UringDriver {
     /// Does what follows from the state of a connection.
@@ -33,13 +33,13 @@ impl UringDriver {
     pub(super) fn arm_receive(&mut self, id: ConnId) {
         let bytes = self.buffers.bytes_each();
         let Some(conn) = self.slots.find(id) else { return };
-        let fd = types::Fd(conn.fd());
         let receive = if conn.settled {
-            opcode::RecvMulti::new(fd, GROUP).build()
+            opcode::RecvMulti::new(conn.fd(), GROUP).build()
         } else {
             let null = std::ptr::null_mut();
-            opcode::Recv::new(fd, null, bytes).buf_group(GROUP).build().flags(squeue::Flags::BUFFER_SELECT)
+            opcode::Recv::new(conn.fd(), null, bytes).buf_group(GROUP).build().flags(squeue::Flags::BUFFER_SELECT)
         };
+        let receive = conn.aim(receive);
         conn.receiving = true;
         conn.ops += 1;
         // SAFETY: the kernel writes into provided buffers only, which outlive the ring's operations (see `drop`).
@@ -48,13 +48,14 @@ impl UringDriver {
 
     pub(super) fn arm_send(&mut self, id: ConnId) {
         let Some(conn) = self.slots.find(id) else { return };
-        let fd = types::Fd(conn.fd());
+        let fd = conn.fd();
         let Some(outgoing) = &mut conn.outgoing else { return };
         let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
         let send = match outgoing.single() {
             Some(slice) => opcode::Send::new(fd, slice.iov_base.cast_const().cast(), slice.iov_len as u32).flags(flags).build(),
             None => opcode::SendMsg::new(fd, outgoing.header()).flags(flags as u32).build(),
         };
+        let send = conn.aim(send);
         conn.ops += 1;
         self.sending = true;
         // SAFETY: header, slices and bytes belong to the boxed `outgoing`, which stays untouched in its slot until the send has completed.
@@ -73,14 +74,13 @@ impl UringDriver {
     /// Closes now: cancels what is in flight, and finishes when nothing is.
     pub(super) fn begin_close(&mut self, id: ConnId) {
         let Some(conn) = self.slots.find(id) else { return };
-        if conn.phase == Phase::Closing {
+        if matches!(conn.phase, Phase::Closing | Phase::Moving) {
             return;
         }
         conn.phase = Phase::Closing;
         if conn.ops > 0 {
             conn.ops += 1;
-            let every = CancelBuilder::fd(types::Fd(conn.fd())).all();
-            let cancel = opcode::AsyncCancel2::new(every).build().user_data(pack(Op::CancelAll, id));
+            let cancel = conn.cancel_all().user_data(pack(Op::CancelAll, id));
             // SAFETY: refers to no memory.
             unsafe { self.ring.push(cancel) };
         }
@@ -92,9 +92,7 @@ impl UringDriver {
         let Some(conn) = self.slots.find(id) else { return };
         conn.phase = Phase::Draining;
         if !conn.ended {
-            if let Some(socket) = &conn.socket {
-                sys::shutdown(socket, Shutdown::Write);
-            }
+            self.shut(id, Shutdown::Write);
             self.deadlines.draining(id);
         }
         self.settle(id);
@@ -103,9 +101,20 @@ impl UringDriver {
     /// Nothing is in flight any more: gives the socket up.
     fn finish(&mut self, id: ConnId) {
         let Some(conn) = self.slots.find(id) else { return };
+        if let (Phase::Detaching, Some(&Handle::Direct(index))) = (conn.phase, conn.socket.as_ref()) {
+            return self.begin_move(id, index);
+        }
         let detached = conn.phase == Phase::Detaching;
-        let Some(socket) = conn.socket.take() else { return };
-        self.reports.push_back(if detached { Report::Detached(id, socket) } else { Report::Closed(id) });
+        let Some(handle) = conn.socket.take() else { return };
+        self.leaving.remove(&id);
+        let report = match handle {
+            Handle::Descriptor(socket) if detached => Report::Detached(id, socket.into()),
+            handle => {
+                self.discard_handle(handle);
+                Report::Closed(id)
+            }
+        };
+        self.reports.push_back(report);
     }
 
     pub(super) fn on_receive(&mut self, id: ConnId, entry: &cqueue::Entry, events: &mut impl Events) {
@@ -142,7 +151,7 @@ impl UringDriver {
                     self.begin_close(id);
                 }
             }
-            Phase::Finishing | Phase::Closing => {}
+            Phase::Finishing | Phase::Moving | Phase::Closing => {}
         }
     }
 
@@ -176,10 +185,10 @@ impl UringDriver {
     /// The socket came in non-blocking mode, in which the kernel does not wait on the ring either.
     #[cold]
     fn make_blocking(&mut self, id: ConnId) {
-        if let Some(conn) = self.slots.find(id)
-            && let Some(socket) = &conn.socket
-            && sys::set_nonblocking(socket, false).is_err()
-        {
+        let Some(conn) = self.slots.find(id) else { return };
+        // The table takes none but those that wait.
+        let Some(Handle::Descriptor(socket)) = &conn.socket else { return self.begin_close(id) };
+        if sys::set_nonblocking(socket, false).is_err() {
             sys::shutdown(socket, Shutdown::Both);
         }
     }
@@ -244,12 +253,9 @@ impl UringDriver {
     pub(super) fn on_cancel_all(&mut self, id: ConnId, result: i32) {
         let Some(conn) = self.slots.find(id) else { return };
         conn.ops -= 1;
-        if result < 0
-            && conn.ops > 0
-            && let Some(socket) = &conn.socket
-        {
+        if result < 0 && conn.ops > 0 {
             // What could not be cancelled ends by itself on a socket that is shut.
-            sys::shutdown(socket, Shutdown::Both);
+            self.shut(id, Shutdown::Both);
         }
         self.settle(id);
     }
