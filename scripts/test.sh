@@ -9,7 +9,7 @@
 #   clippy    no warning, in any target, with and without the runtime
 #   core      the core builds without the runtime, that is without an operating system's I/O
 #   deny      licences, advisories and sources of the dependencies       (needs cargo-deny)
-#   clients   foreign clients against the real broker                    (needs Python 3; Node.js for one of them)
+#   clients   foreign clients against the real broker, also one that is killed again and again (needs Python 3; Node.js for one of them)
 #   loom      every interleaving of the rings and of the park protocol
 #   benches   each bench once, so that none can rot
 #   tests     cargo test: unit, protocol, simulation, tidy, documentation
@@ -72,6 +72,8 @@ stage_clients() {
     command -v python3 >/dev/null || { skip clients 'install Python 3.9 or newer'; return; }
     run cargo build --workspace
     run timeout --signal=INT 600 python3 tests/clients/run.py --ringmq "$target/debug/ringmq" --base "$target/clients" | tee "$log"
+    # The broker dies twenty times under load, with the number of shards changing in between.
+    run timeout --signal=INT 300 python3 tests/clients/crash.py --ringmq "$target/debug/ringmq" --base "$target/clients" --rounds 20 --shards 2,2,1,3
     while IFS= read -r line; do
         skipped+=("clients: ${line#NOT TESTED: }")
     done < <(grep '^NOT TESTED: ' "$log")

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use super::ids::{ConnId, ShardId};
+use crate::config::Durability;
 use crate::mqtt::{QoS, ReasonCode};
 
 /// Names a publish that is not settled yet, on the shard where it came in.
@@ -39,12 +40,14 @@ pub struct Ticket {
     pub kept_elsewhere: bool,
     /// The commit that holds what was noted of it, which its answer has to wait for; or 0.
     pub commit: u64,
+    /// Whether it is to wait for the disk at all.
+    pub durability: Durability,
 }
 
 impl Ticket {
     /// Nothing has answered yet but the routing itself, which is still at work.
-    pub fn new(answer: AnswerTo, code: ReasonCode) -> Ticket {
-        Ticket { answer, waits: 1, code, kept_elsewhere: false, commit: 0 }
+    pub fn new(answer: AnswerTo, code: ReasonCode, durability: Durability) -> Ticket {
+        Ticket { answer, waits: 1, code, kept_elsewhere: false, commit: 0, durability }
     }
 }
 

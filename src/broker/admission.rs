@@ -9,9 +9,9 @@ use super::auth::scram::{self, Scram};
 use super::auth::{Fresh, Method};
 use super::ids::ConnId;
 use super::shard::Shard;
-use crate::config::{Config, Limits, Listener, Redirect, Terms};
+use crate::config::{Config, Durability, Limits, Listener, Redirect, Terms, TopicDurability};
 use crate::metrics::RefuseReason;
-use crate::mqtt::{Connect, DecodeError, Properties, QoS, ReasonCode, Will};
+use crate::mqtt::{Connect, DecodeError, Properties, QoS, ReasonCode, TopicFilter, TopicName, Will};
 
 /// Who is let in. Without anything in it: everybody, on the general terms.
 #[derive(Debug, Default)]
@@ -20,6 +20,9 @@ pub struct Admission {
     redirect: Option<Redirect>,
     methods: Vec<Box<dyn Method>>,
     authentication_required: bool,
+    /// What acknowledgements promise in general, and by topic.
+    durability: Durability,
+    topic_durability: Vec<TopicDurability>,
 }
 
 impl Admission {
@@ -30,6 +33,8 @@ impl Admission {
             redirect: config.redirect.clone(),
             methods: Vec::new(),
             authentication_required: config.auth.required(),
+            durability: config.storage.durability,
+            topic_durability: config.storage.topics.clone(),
         };
         match config.auth.scram.is_empty() {
             true => admission,
@@ -49,7 +54,19 @@ impl Admission {
     }
 
     fn terms(&self, listener: u16, limits: &Limits) -> Terms {
-        self.listeners.get(usize::from(listener)).map_or_else(|| Terms::of(limits), |listener| listener.terms(limits))
+        let found = self.listeners.get(usize::from(listener));
+        let terms = found.map_or_else(|| Terms::of(limits), |listener| listener.terms(limits));
+        Terms { durability: found.and_then(|listener| listener.durability).unwrap_or(self.durability), ..terms }
+    }
+
+    /// The durability of a topic's messages, where one is set.
+    pub(super) fn durability_of(&self, topic: &str) -> Option<Durability> {
+        if self.topic_durability.is_empty() {
+            return None;
+        }
+        let topic = TopicName::new(topic).ok()?;
+        let matches = |rule: &&TopicDurability| TopicFilter::new(&rule.filter).is_ok_and(|filter| filter.matches(topic));
+        self.topic_durability.iter().find(matches).map(|rule| rule.durability)
     }
 }
 

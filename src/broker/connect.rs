@@ -231,10 +231,11 @@ impl Shard {
             // [MQTT-3.1.2-4] [MQTT-3.1.2-6] [MQTT-3.1.4-3] [MQTT-3.1.4-4]
             return self.end_session(index, if clean_start { DropReason::SessionDiscarded } else { DropReason::SessionExpired });
         }
-        // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9].
+        // The will of a connection that is closed is due, unless it has a delay and the session goes on within it [MQTT-3.1.3-9]; one that has been waiting
+        // has one.
         match self.sessions.get_mut(index) {
             // Its record goes with that of the connection that follows.
-            Some(session) if session.will.as_ref().is_some_and(|will| will.delay_s > 0) => session.will = None,
+            Some(session) if slot == NONE || session.will.as_ref().is_some_and(|will| will.delay_s > 0) => session.will = None,
             _ => self.publish_will(index),
         }
     }

@@ -5,6 +5,7 @@ use super::acks::TicketId;
 use super::ids::ShardId;
 use super::message::Incoming;
 use super::topics::InterestChange;
+use crate::config::Durability;
 use crate::metrics::Snapshot;
 use crate::mqtt::{QoS, ReasonCode};
 
@@ -24,6 +25,8 @@ pub struct PeerPublish {
     pub store: bool,
     /// The publisher cannot be told of a full queue: hold the message instead of refusing it.
     pub hold: bool,
+    /// What the answer promises.
+    pub durability: Durability,
     pub expires_at: u64,
     /// Shared subscriptions of which the target is to serve a member: their fingerprints, 8 bytes each behind the payload.
     shares: u16,
@@ -57,6 +60,7 @@ pub struct PeerOptions {
     pub deliver: bool,
     pub store: bool,
     pub hold: bool,
+    pub durability: Durability,
     pub exchange: Option<Exchange>,
     pub ticket: Option<TicketId>,
 }
@@ -154,6 +158,7 @@ impl Batch {
             deliver: options.deliver,
             store: options.store,
             hold: options.hold,
+            durability: options.durability,
             expires_at: publish.expires_at,
             shares: shares.len() as u16,
             has_exchange: options.exchange.is_some(),

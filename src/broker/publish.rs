@@ -11,6 +11,7 @@ use super::route::{Publisher, Settled};
 use super::session::{Kept, Received, Refusal};
 use super::shard::Shard;
 use super::timers::TimerKey;
+use crate::config::Durability;
 use crate::mqtt::{Ack, DecodeError, PacketType, Properties, Publish, QoS, ReasonCode, encode};
 
 impl Shard {
@@ -109,8 +110,7 @@ impl Shard {
             return;
         }
         self.finish_run();
-        let publisher = Publisher { session, hold: false, answer: AnswerTo::Nobody, exchange: None };
-        self.publish(incoming, publisher);
+        self.publish(incoming, Publisher::unanswered(session));
     }
 
     /// QoS 1 and 2: an acknowledgement is due once the message is in its place [MQTT-3.3.4-1] [MQTT-4.3.2-2] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
@@ -121,7 +121,7 @@ impl Shard {
             return;
         }
         let Some(conn) = self.connections.get(id) else { return };
-        let (session, v5) = (conn.session, conn.version.is_v5());
+        let (session, v5, durability) = (conn.session, conn.version.is_v5(), conn.terms.durability);
         let Some((generation, unreleased)) = self.sessions.get(session).map(|session| (session.generation, session.received_len())) else {
             return;
         };
@@ -135,10 +135,12 @@ impl Shard {
         let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos, message };
         let exchange = if incoming.qos == QoS::ExactlyOnce { self.exchange_of(session, packet_id) } else { None };
         let mark = self.journal_mark();
-        match self.publish(incoming, Publisher { session, hold: !v5, answer, exchange }) {
+        let durability = self.admission.durability_of(incoming.topic).unwrap_or(durability);
+        match self.publish(incoming, Publisher { session, hold: !v5, answer, exchange, durability }) {
             Settled::Now(code) => {
                 let kept = if self.recorded_since(mark) { Kept::Here } else { Kept::Nowhere };
-                self.answer(answer, code, kept, self.commit_since(mark));
+                let commit = if durability == Durability::Commit { self.commit_since(mark) } else { 0 };
+                self.answer(answer, code, kept, commit);
             }
             Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
         }
@@ -219,7 +221,8 @@ impl Shard {
                 }
                 self.answer_client(conn, number, code);
                 if self.connections.get(conn).is_some() {
-                    self.gate(conn.slot, commit.max(self.commit_since(mark)));
+                    self.gate(conn.slot, self.commit_since(mark));
+                    self.hold_back(conn.slot, commit);
                 }
             }
         }
@@ -327,7 +330,7 @@ impl Shard {
     /// A message of the broker's own (a will, `$SYS`): nobody waits for it. `session` is the publisher, or [`NONE`].
     pub(super) fn publish_from_broker(&mut self, incoming: &Incoming<'_>, session: u32) {
         self.finish_run();
-        self.publish(incoming, Publisher { session, hold: false, answer: AnswerTo::Nobody, exchange: None });
+        self.publish(incoming, Publisher::unanswered(session));
     }
 
     /// The publish with this ticket has one part less to wait for.
@@ -340,7 +343,7 @@ impl Shard {
     /// The answer of a publish must not leave before this commit is durable.
     pub(super) fn wait_for_commit(&mut self, ticket: TicketId, commit: u64) {
         if let Some(ticket) = self.tickets.get_mut(ticket) {
-            ticket.commit = ticket.commit.max(commit);
+            ticket.commit = if ticket.durability == Durability::Commit { ticket.commit.max(commit) } else { 0 };
         }
     }
 

@@ -11,6 +11,7 @@ use super::session::{Kept, delivered_qos, owner_of};
 use super::shard::Shard;
 use super::timers::TimerKey;
 use super::topics::{Matches, Subscriber, Topics};
+use crate::config::Durability;
 use crate::metrics::DropReason;
 use crate::mqtt::{QoS, ReasonCode};
 
@@ -39,6 +40,15 @@ pub struct Publisher {
     pub answer: AnswerTo,
     /// The QoS 2 exchange of the message, where it is to outlive the process.
     pub exchange: Option<Exchange>,
+    /// What the answer promises.
+    pub durability: Durability,
+}
+
+impl Publisher {
+    /// Nobody who waits for an answer: `session` has sent the message, or nobody has ([`NONE`]).
+    pub fn unanswered(session: u32) -> Publisher {
+        Publisher { session, hold: false, answer: AnswerTo::Nobody, exchange: None, durability: Durability::Memory }
+    }
 }
 
 /// The outcome of routing a message.
@@ -79,8 +89,9 @@ impl Job {
     /// One more part has to answer.
     pub fn wait(&mut self, tickets: &mut Tickets) -> TicketId {
         // The first wait is that of the routing itself, settled at its end: so no answer can leave while parts are still being added.
-        let ticket =
-            *self.ticket.get_or_insert_with(|| tickets.open(Ticket::new(self.publisher.answer, ReasonCode::NO_MATCHING_SUBSCRIBERS)));
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            tickets.open(Ticket::new(self.publisher.answer, ReasonCode::NO_MATCHING_SUBSCRIBERS, self.publisher.durability))
+        });
         tickets.wait(ticket);
         ticket
     }
@@ -261,6 +272,7 @@ impl Shard {
                 deliver: interested.contains(shard),
                 store: owner == Some(shard),
                 hold: job.holds(),
+                durability: job.publisher.durability,
                 exchange: job.publisher.exchange,
                 ticket: (incoming.qos != QoS::AtMostOnce).then(|| job.wait(&mut self.tickets)),
             };
@@ -285,7 +297,13 @@ impl Shard {
         let exchange = batch.exchange(publish);
         let taken = self.taken_before(exchange, &incoming);
         let answer = |kept| publish.ticket.map_or(AnswerTo::Nobody, |ticket| AnswerTo::Peer { shard: from, ticket, kept });
-        let mut job = Job::new(Publisher { session: NONE, hold: publish.hold, answer: answer(exchange.is_some()), exchange: None });
+        let mut job = Job::new(Publisher {
+            session: NONE,
+            hold: publish.hold,
+            answer: answer(exchange.is_some()),
+            exchange: None,
+            durability: publish.durability,
+        });
         let mark = self.journal_mark();
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;
         if !alive && taken.is_none() {
@@ -307,7 +325,7 @@ impl Shard {
         let noted = exchange.filter(|_| !code.is_error() && (job.is_open() || self.recorded_since(mark)));
         noted.into_iter().for_each(|exchange| self.note_taken(exchange, &incoming));
         let kept = taken.is_some() || noted.is_some();
-        let commit = self.commit_since(mark);
+        let commit = if publish.durability == Durability::Commit { self.commit_since(mark) } else { 0 };
         if let Settled::Now(code) = self.finish_job(job, code, mark) {
             self.answer(answer(kept), code, Kept::Nowhere, commit);
         }

@@ -1,7 +1,7 @@
 //! Messages of shared subscriptions: each to one member of the group, on whatever shard it is; and on to another one when that member's session ends
 //! before it has the message (5.0 section 4.8.2).
 
-use super::acks::{AnswerTo, worse};
+use super::acks::worse;
 use super::connection::NONE;
 use super::ids::{ShardId, ShardSet};
 use super::message::{Delivery, Incoming};
@@ -77,7 +77,7 @@ impl Shard {
         let Some(group) = group else { return self.counters.count_dropped(reason, 1) };
         self.counters.deliveries_handed_on += 1;
         let mark = self.journal_mark();
-        let mut job = Job::new(Publisher { session: NONE, hold: false, answer: AnswerTo::Nobody, exchange: None });
+        let mut job = Job::new(Publisher::unanswered(NONE));
         let code = self.pass_on(group, &incoming, &mut job);
         self.finish_job(job, code, mark);
     }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::error::Problem;
-use super::{Auth, Config, Limits, Listener, Redirect};
+use super::{Auth, Config, Limits, Listener, Redirect, Storage};
 
 /// Most shards of one broker.
 pub const MAX_SHARDS: u16 = 128;
@@ -32,6 +32,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     range("sys.interval_s", config.sys.interval_s, 0..=86_400)?;
     check_limits(&config.limits)?;
     check_auth(&config.auth)?;
+    check_topics(&config.storage)?;
     if let Some(redirect) = &config.redirect {
         check_redirect(redirect)?;
     }
@@ -77,6 +78,23 @@ fn check_auth(auth: &Auth) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn check_topics(storage: &Storage) -> Result<(), Problem> {
+    for (index, topic) in storage.topics.iter().enumerate() {
+        if !is_filter(&topic.filter) {
+            let problem = format!("found \"{}\", expected a topic filter such as \"alarms/#\"", topic.filter.escape_debug());
+            return Err(Problem::new(format!("storage.topics[{index}].filter"), problem));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a text is a topic filter, and not that of a shared subscription.
+fn is_filter(text: &str) -> bool {
+    let levels = text.split('/').count();
+    let is_level = |(index, level): (usize, &str)| level == "+" || level == "#" && index + 1 == levels || !level.contains(['+', '#', '\0']);
+    (1..=usize::from(u16::MAX)).contains(&text.len()) && !text.starts_with("$share/") && text.split('/').enumerate().all(is_level)
 }
 
 fn check_redirect(redirect: &Redirect) -> Result<(), Problem> {

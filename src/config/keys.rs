@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::{Auth, Config, CpuList, Io, Limits, Listener, Log, Redirect, ScramUser, Secret, Storage, Sys, parse_address};
+use super::{
+    Auth, Config, CpuList, Durability, Io, Limits, Listener, Log, Redirect, ScramUser, Secret, Storage, Sys, TopicDurability, parse_address,
+};
 
 /// Every key that a configuration may hold, sorted.
 pub fn every_key() -> Vec<String> {
@@ -25,7 +27,11 @@ fn full() -> Config {
         io: Io::default(),
         limits: Limits::default(),
         sys: Sys::default(),
-        storage: Storage { data_dir: Some(PathBuf::new()) },
+        storage: Storage {
+            data_dir: Some(PathBuf::new()),
+            durability: Durability::default(),
+            topics: vec![TopicDurability { filter: String::new(), durability: Durability::default() }],
+        },
         log: Log::default(),
         auth: Auth { required: Some(true), scram: vec![full_scram_user()] },
         redirect: Some(Redirect { server_reference: String::new(), permanent: false }),
@@ -34,6 +40,7 @@ fn full() -> Config {
             receive_maximum: Some(0),
             topic_alias_maximum: Some(0),
             max_keep_alive_s: Some(0),
+            durability: Some(Durability::default()),
             ..Listener::on(parse_address("1883").expect("a port"))
         }],
     }
@@ -62,7 +69,8 @@ pub(super) fn nearest(unknown: &str) -> Option<String> {
         let moved = if without_index(table) == key_table { 0 } else { 1 };
         strsim::damerau_levenshtein(name, key_name) * 2 + moved
     };
-    let tables = ["io", "limits", "sys", "storage", "log", "auth", "auth.scram", "redirect", "listeners"].map(str::to_owned);
+    let tables =
+        ["io", "limits", "sys", "storage", "storage.topics", "log", "auth", "auth.scram", "redirect", "listeners"].map(str::to_owned);
     let near = every_key().into_iter().chain(tables).min_by_key(distance)?;
     let close_enough = distance(&near) <= (name.chars().count() * 2 / 3).clamp(2, 6);
     let (near_table, near_name) = split(&near);

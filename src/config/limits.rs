@@ -57,6 +57,8 @@ pub struct Limits {
     pub max_session_expiry_s: u32,
     /// Session expiry of 3.x clients without clean session; `4294967295` means never.
     pub v3_session_expiry_s: u32,
+    /// Seconds that clients whose broker died under them get to come back before their wills are sent, at least.
+    pub will_grace_after_crash_s: u32,
     /// Sessions without a connection that a shard keeps; beyond it a new session is not kept when its connection ends.
     pub max_offline_sessions: u32,
     pub max_retained_messages: u32,
@@ -94,6 +96,7 @@ impl Default for Limits {
             topic_alias_out_maximum: 0,
             max_session_expiry_s: u32::MAX,
             v3_session_expiry_s: 7 * 24 * 3_600,
+            will_grace_after_crash_s: 30,
             max_offline_sessions: 10_000_000,
             max_retained_messages: 10_000_000,
             max_retained_bytes: 4 * 1024 * 1024 * 1024,

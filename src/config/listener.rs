@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Limits, parse_address};
+use super::{Durability, Limits, parse_address};
 
 /// A socket that accepts MQTT clients over TCP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct Listener {
     /// None: `limits.max_keep_alive_s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_keep_alive_s: Option<u16>,
+    /// None: `storage.durability`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 
     /// Highest QoS of a client's publishes, and of what it is sent.
     #[serde(default = "highest_qos")]
@@ -70,6 +73,7 @@ impl Listener {
             receive_maximum: None,
             topic_alias_maximum: None,
             max_keep_alive_s: None,
+            durability: None,
             max_qos: highest_qos(),
             retain_available: true,
             wildcard_available: true,
@@ -91,6 +95,7 @@ impl Listener {
             wildcards: self.wildcard_available,
             shared: self.shared_available,
             subscription_ids: self.subscription_ids_available,
+            durability: self.durability.unwrap_or(general.durability),
         }
     }
 }
@@ -112,6 +117,8 @@ pub struct Terms {
     pub wildcards: bool,
     pub shared: bool,
     pub subscription_ids: bool,
+    /// What acknowledgements promise, where there is a data directory.
+    pub durability: Durability,
 }
 
 impl Terms {
@@ -127,6 +134,7 @@ impl Terms {
             wildcards: true,
             shared: true,
             subscription_ids: true,
+            durability: Durability::default(),
         }
     }
 }

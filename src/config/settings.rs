@@ -116,6 +116,29 @@ impl Default for Sys {
 pub struct Storage {
     /// Directory for durable state. None: everything lives in memory.
     pub data_dir: Option<PathBuf>,
+    /// What an acknowledgement promises where neither a listener nor a topic says otherwise.
+    pub durability: Durability,
+    /// Levels by topic: of the filters that match, the first one holds, whatever the listener says.
+    pub topics: Vec<TopicDurability>,
+}
+
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Every session that gets the message has it, on whatever shard. It is written to the log like any other, but nobody waits for that.
+    Memory,
+    /// And it is on disk, where it is to outlive the broker.
+    #[default]
+    Commit,
+}
+
+/// The level of the messages to some topics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicDurability {
+    pub filter: String,
+    pub durability: Durability,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -76,7 +76,8 @@ def run_case(case, clients, binary, backend, shards):
 
     world = None
     try:
-        world = World(clients, binary, backend, shards)
+        # What a case needs of the broker stands at the case.
+        world = World(clients, binary, backend, shards, durable=getattr(case, "durable", False))
         try:
             case(world)
         finally:

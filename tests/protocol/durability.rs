@@ -21,7 +21,8 @@ impl DataDir {
     }
 
     pub fn start(&self, io: Io, shards: u16) -> Broker {
-        Broker::start(io, shards, &[&format!("storage.data_dir={}", self.0.display())])
+        let data_dir = format!("storage.data_dir={}", self.0.display());
+        Broker::start(io, shards, &[&data_dir, "limits.will_grace_after_crash_s=1"])
     }
 }
 

@@ -194,6 +194,16 @@ fn wills_are_sent_after_a_kill() {
         // It comes back in time.
         back(&broker, &lasting("waiting")).disconnect();
         watcher.expect_silence();
+        // So does one whose will has no delay: it gets a moment to come back when the broker dies under it.
+        let connect = lasting("again").will(will("again"));
+        let again = broker.connect(&connect);
+        drop(broker);
+        drop(again);
+        let broker = data.start(io, before);
+        let again = back(&broker, &connect);
+        broker.let_a_second_pass();
+        back(&broker, &lasting("watcher")).expect_silence();
+        again.disconnect();
     });
 }
 

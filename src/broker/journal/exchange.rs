@@ -15,6 +15,7 @@ use crate::broker::message::Incoming;
 use crate::broker::peer::{Exchange, PeerMessage};
 use crate::broker::session::{FixedHasher, Kept, Received, home_of};
 use crate::broker::shard::Shard;
+use crate::config::Durability;
 use crate::mqtt::ReasonCode;
 
 /// The sessions of one shard, as the shards were then.
@@ -150,7 +151,7 @@ impl Shard {
         let Some(exchange) = self.exchange_of(index, packet_id) else { return };
         let Some(session) = self.sessions.get_mut(index) else { return };
         let answer = AnswerTo::Release { conn: id, session: index, session_generation: session.generation, packet_id };
-        let ticket = self.tickets.open(Ticket::new(answer, ReasonCode::SUCCESS));
+        let ticket = self.tickets.open(Ticket::new(answer, ReasonCode::SUCCESS, Durability::Commit));
         session.received().set(packet_id, Received::Ending(ticket));
         self.forget_elsewhere(exchange, Some(ticket));
         self.settle(ticket, ReasonCode::SUCCESS);

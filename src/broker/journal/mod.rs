@@ -30,6 +30,7 @@ use super::message::Message;
 use super::peer::{Exchange, PeerMessage};
 use super::session::FixedHasher;
 use super::shard::Shard;
+use crate::config::Durability;
 use crate::mqtt::ReasonCode;
 
 /// What the log's writer is to do, in this order.
@@ -91,6 +92,11 @@ pub struct Journal {
     taken: HashMap<Exchange, Taken, FixedHasher>,
 }
 
+/// The front of a queue, if it is due.
+fn pop_if<T>(queue: &mut VecDeque<T>, due: impl FnOnce(&T) -> bool) -> Option<T> {
+    if queue.front().is_some_and(due) { queue.pop_front() } else { None }
+}
+
 impl Journal {
     pub(super) fn is_failing(&self) -> bool {
         self.failing
@@ -129,7 +135,7 @@ impl Journal {
     fn commit_reported(&mut self, number: u64) {
         self.committed = number.max(self.committed);
         self.failing = false;
-        while let Some((_, bytes)) = self.under_way.pop_front_if(|(first, _)| *first <= number) {
+        while let Some((_, bytes)) = pop_if(&mut self.under_way, |(first, _)| *first <= number) {
             self.under_way_bytes -= bytes;
         }
         while self.ended.front().is_some_and(|(commit, _)| *commit <= number) {
@@ -189,12 +195,12 @@ impl Shard {
         journal.commit_reported(number);
         journal.rewrite_committed(number, segment);
         while let Some(journal) = &mut self.journal
-            && let Some((_, slot)) = journal.gated.pop_front_if(|(gate, _)| *gate <= number)
+            && let Some((_, slot)) = pop_if(&mut journal.gated, |(gate, _)| *gate <= number)
         {
             self.mark_dirty(slot);
         }
         while let Some(journal) = &mut self.journal
-            && let Some(Reply { shard, ticket, code, kept, .. }) = journal.replies.pop_front_if(|reply| reply.gate <= number)
+            && let Some(Reply { shard, ticket, code, kept, .. }) = pop_if(&mut journal.replies, |reply| reply.gate <= number)
         {
             self.peers.to(shard).messages.push(PeerMessage::PublishDone { ticket, code, kept });
         }
@@ -222,8 +228,15 @@ impl Shard {
         self.journal.as_ref().filter(|journal| journal.records.len() > mark).map_or(0, |journal| journal.number)
     }
 
-    /// Holds a connection's output back until a commit is durable.
+    /// Holds a connection's output back until a commit is durable, where its client was promised so.
     pub(super) fn gate(&mut self, slot: u32, commit: u64) {
+        if self.connections.slot(slot).is_some_and(|conn| conn.terms.durability == Durability::Commit) {
+            self.hold_back(slot, commit);
+        }
+    }
+
+    /// Holds a connection's output back until a commit is durable.
+    pub(super) fn hold_back(&mut self, slot: u32, commit: u64) {
         if let Some(conn) = self.connections.slot_mut(slot) {
             conn.gate = conn.gate.max(commit);
         }

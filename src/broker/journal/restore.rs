@@ -93,7 +93,9 @@ impl Shard {
         for (number, delivery) in kept.deliveries {
             self.restore_delivery(index, number, delivery, number <= kept.sent);
         }
-        self.restore_timers(index, left_unix_ms.saturating_sub(unix_ms));
+        // Who lost the connection by our death, and is on the way back, has not gone.
+        let grace_s = if kept.left_unix_ms.is_some() { 0 } else { self.limits.will_grace_after_crash_s };
+        self.restore_timers(index, left_unix_ms.saturating_sub(unix_ms), grace_s);
     }
 
     fn restore_subscription(&mut self, index: u32, filter: &str, subscription_id: u32, options: SubOptions) {
@@ -133,13 +135,13 @@ impl Shard {
     }
 
     /// The time of a session goes on while the broker does not run, and so does that of a will that waits.
-    fn restore_timers(&mut self, index: u32, left_at: u64) {
+    fn restore_timers(&mut self, index: u32, left_at: u64, will_grace_s: u32) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let (generation, expiry_s) = (session.generation, session.expiry_s);
         let due = |seconds: u32| (left_at + u64::from(seconds) * 1_000).max(self.now);
         if let Some(will) = &session.will {
             let key = TimerKey::WillDelay { session: index, generation };
-            session.will_timer = Some(self.wheel.schedule(due(will.delay_s.min(expiry_s)), key));
+            session.will_timer = Some(self.wheel.schedule(due(will.delay_s.max(will_grace_s).min(expiry_s)), key));
         }
         if expiry_s != u32::MAX {
             session.expiry_timer = Some(self.wheel.schedule(due(expiry_s), TimerKey::SessionExpiry { session: index, generation }));

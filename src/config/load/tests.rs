@@ -1,7 +1,7 @@
 //! One test for each way in which a configuration can be wrong: the message names place, key, what was found and what was expected.
 
 use super::*;
-use crate::config::{Backend, LogLevel, QueueFull, every_key};
+use crate::config::{Backend, Durability, LogLevel, QueueFull, every_key};
 
 fn file(text: &str) -> Result<Config, ConfigError> {
     parse(Some(("r.toml", text)), &[])
@@ -188,7 +188,10 @@ fn what_is_no_toml_is_refused_at_its_place() {
 #[test]
 fn columns_count_characters() {
     assert_eq!(position("f", "# é\nü = 1", 7..8), "f:2:2");
-    assert_eq!(refusal("storage = { data_dir = 'ü', x = 1 }"), "r.toml:1:29: storage.x: unknown key, expected `data_dir`");
+    assert_eq!(
+        refusal("storage = { data_dir = 'ü', x = 1 }"),
+        "r.toml:1:29: storage.x: unknown key, expected one of `data_dir`, `durability`, `topics`"
+    );
 }
 
 #[test]
@@ -258,4 +261,16 @@ fn no_key_takes_a_table_in_an_array_in_a_table_and_none_panics() {
         }
         assert!(set("", &[&format!("{key}={{x=1}}")]).is_err(), "{key}");
     }
+}
+
+#[test]
+fn durability_is_set_by_topic_and_by_listener() {
+    let config = file("[storage]\ndurability = 'memory'\n[[storage.topics]]\nfilter = 'alarms/+/#'\ndurability = 'commit'\n").unwrap();
+    assert_eq!((config.storage.durability, config.storage.topics[0].durability), (Durability::Memory, Durability::Commit));
+    for filter in ["", "a/#/b", "a+", "$share/g/a", "a#"] {
+        let text = format!("storage.topics = [{{ filter = '{filter}', durability = 'commit' }}]");
+        assert!(refusal(&text).contains("storage.topics[0].filter: found"), "{filter}: {}", refusal(&text));
+    }
+    let text = refusal("storage.durability = 'replicated'");
+    assert!(text.contains("storage.durability") && text.contains("memory") && text.contains("commit"), "{text}");
 }

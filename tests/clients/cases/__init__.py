@@ -20,4 +20,5 @@ ALL = [
     pickmeup.approaching,
     pickmeup.driving,
     pickmeup.payment,
+    pickmeup.payment_over_a_restart,
 ]

@@ -183,3 +183,37 @@ def payment(world):
             backend.publish(person.inbox_topic, [b'{"type": "end"}'], 2)
             person.client.inbox.wait_for(Message(person.inbox_topic, b'{"type": "end"}', 2))
             assert person.told() == [{"type": "tripProcessed"}, {"type": "end"}], f"{person}: {person.told()}"
+
+
+def payment_over_a_restart(world):
+    """The same while the broker dies in the middle of it, twice: what was under way to it, and from it, is processed exactly once."""
+    anna = Person(world, "drivers", "anna", 5)
+    zoe = Person(world, "passengers", "zoe", 4)
+    backend = world.client("paho", 5)
+    backend.start("backend", ["pickmeup/backend/#"], 2, clean=False, session_expiry=EXPIRY_S)
+    everybody = (anna.client, zoe.client, backend)
+    payment, rating = Message("pickmeup/backend/payments", b'{"amount": 18.4}', 2), Message("pickmeup/backend/ratings", b'{"stars": 5}', 2)
+    processed = json.dumps({"type": "tripProcessed"}).encode()
+
+    def over_a_restart(*publishes):
+        for client in everybody:
+            client.may_break()
+        begun = [(client, client.begin_publish(topic, payload, 2)) for client, topic, payload in publishes]
+        world.broker.restart()
+        for client in everybody:
+            client.resume()
+        for client, unfinished in begun:
+            client.finish_publish(unfinished)
+
+    over_a_restart((zoe.client, payment.topic, payment.payload), (anna.client, rating.topic, rating.payload))
+    backend.inbox.expect_exactly([payment, rating])
+    over_a_restart((backend, anna.inbox_topic, processed), (backend, zoe.inbox_topic, processed))
+    for person in (anna, zoe):
+        backend.publish(person.inbox_topic, [b'{"type": "end"}'], 2)
+        person.client.inbox.wait_for(Message(person.inbox_topic, b'{"type": "end"}', 2))
+        assert person.told() == [{"type": "tripProcessed"}, {"type": "end"}], f"{person}: {person.told()}"
+    late = _watcher(world, "late", 5, "pickmeup/+/+")
+    late.inbox.wait_for(*(Message(person.topic, person.presence, 1, True) for person in (anna, zoe)))
+
+
+payment_over_a_restart.durable = True

@@ -16,12 +16,17 @@ class NoBackend(Exception):
 
 
 class Broker:
-    def __init__(self, binary, backend, shards, settings=()):
-        command = [binary, "--listen", "127.0.0.1:0", "--io", backend, "--shards", str(shards), "--log", "debug"]
-        for setting in ("sys.interval_s=1", *settings):
-            command += ["--set", setting]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, binary, backend, shards, data_dir=None):
+        self._binary, self._backend, self._shards, self._data_dir = binary, backend, shards, data_dir
         self.log = []
+        self._start(0)
+
+    def _start(self, port):
+        command = [self._binary, "--listen", f"127.0.0.1:{port}", "--io", self._backend, "--shards", str(self._shards)]
+        command += ["--log", "debug", "--set", "sys.interval_s=1"]
+        if self._data_dir:
+            command += ["--data-dir", self._data_dir]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         self.first_line = self._process.stdout.readline()
@@ -34,12 +39,19 @@ class Broker:
                 raise NoBackend(said.strip())
             raise Failed(f"the broker did not start: {self.first_line}{said}")
         self.port = int(listening[1])
-        if (int(listening[2]), listening[3]) != (shards, BACKENDS[backend]):
-            raise Failed(f"asked for {shards} shards over {backend}, got: {self.first_line}")
+        if (int(listening[2]), listening[3]) != (self._shards, BACKENDS[self._backend]):
+            raise Failed(f"asked for {self._shards} shards over {self._backend}, got: {self.first_line}")
 
     def _read_log(self):
         for line in self._process.stderr:
             self.log.append(line.rstrip("\n"))
+
+    def restart(self):
+        """SIGKILL, and the same again on the same port."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join(DEADLINE_S)
+        self._start(self.port)
 
     def stop(self):
         """SIGTERM must end it in order, and soon."""

@@ -1,5 +1,7 @@
 """What a case gets: a fresh broker, and foreign clients of every kind that could be had."""
 
+import tempfile
+
 from .agent import Agent, AgentClient
 from .broker import Broker
 from .client import READY_TOPIC
@@ -42,10 +44,11 @@ class Clients:
 
 
 class World:
-    def __init__(self, clients, binary, backend, shards):
+    def __init__(self, clients, binary, backend, shards, durable=False):
         self._clients = clients
         self._made = []
-        self.broker = Broker(binary, backend, shards)
+        self._data_dir = tempfile.TemporaryDirectory(prefix="ringmq-clients-") if durable else None
+        self.broker = Broker(binary, backend, shards, self._data_dir and self._data_dir.name)
         self.port = self.broker.port
         teller = self.client("paho", 4)
         teller.start("harness")
@@ -77,3 +80,5 @@ class World:
                 client.close()
         finally:
             self.broker.stop()
+            if self._data_dir:
+                self._data_dir.cleanup()
