@@ -47,6 +47,7 @@ pub fn choose(input: &mut Input<'_>) -> Limits {
         max_publish_per_second: input.choose(&[0, 1, 100]),
         max_publish_bytes_per_second: input.choose(&[0, 100, 10_000]),
         full_session_patience_s: u32::MAX,
+        will_grace_after_crash_s: 30,
     };
     // Chosen together, so that the corpus keeps its meaning.
     let full_session_patience_s = if limits.full_queue_patience_ms == 1 { u32::MAX } else { limits.full_queue_patience_ms / 500 };
