@@ -38,7 +38,6 @@ pub fn choose(input: &mut Input<'_>) -> Limits {
         topic_alias_out_maximum: input.choose(&[0, 2]),
         max_session_expiry_s: input.choose(&[100_000, 0, 10]),
         v3_session_expiry_s: input.choose(&[100_000, 0, 10]),
-        will_grace_after_crash_s: 1,
         max_offline_sessions: input.choose(&[100, 0, 1]),
         max_retained_messages: input.choose(&[1_000, 0, 2]),
         max_retained_bytes: input.choose(&[100_000, 0, 1_000]),
