@@ -89,7 +89,7 @@ fn the_answer_to_a_repeated_qos_2_message_waits_for_what_it_promises() {
     commit(&mut world);
     world.take(client);
     let first = PublishOut { retain: true, ..message("t", b"x", QoS::ExactlyOnce) };
-    world.send(client, &publish(V5, first.clone()));
+    world.send(client, &publish(V5, first));
     let number = commit_asked_for(&mut world).expect("a commit");
     world.vanish(client);
     let client = reconnect(&mut world, "c", Some(u32::MAX));
@@ -234,7 +234,7 @@ fn a_repeated_qos_2_message_is_known_although_its_session_is_to_end_with_the_con
     let publisher = reconnect(&mut world, "p", Some(1_000));
     write(&mut world, &mut log);
     let first = message("t", b"x", QoS::ExactlyOnce);
-    world.send(publisher, &publish(V5, first.clone()));
+    world.send(publisher, &publish(V5, first));
     write(&mut world, &mut log);
     let mut world = journaling();
     let now = world.now;
