@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -92,8 +93,17 @@ fn explain(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Says why new connections are not accepted for the moment.
+/// Between two lines about connections that are not accepted; it is tried again many times a second.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// Says why new connections are not accepted for the moment, unless that was said lately.
 pub fn warn_accept_failed(listener: u32, error: &io::Error) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_some_and(|said| said.elapsed() < SAY_AGAIN) {
+        return;
+    }
+    *said = Some(Instant::now());
     match error.raw_os_error() {
         Some(libc::EMFILE) => {
             tracing::warn!(
