@@ -28,7 +28,7 @@ impl Poor {
         let mut command = Command::new("sh");
         let limited = format!("ulimit -n {DESCRIPTORS}; exec \"$@\"");
         command.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_ringmq"), "--config"]).arg(&file);
-        command.args(["--listen", "127.0.0.1:0", "--log", "info", "--io", io, "--shards", "1"]);
+        command.args(["--listen", "127.0.0.1:0", "--log", "info", "--io", io, "--shards", "1", "--set", "io.direct_descriptors=\"off\""]);
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the broker starts");
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("stdout is a pipe")).read_line(&mut line).expect("the broker says where it listens");
