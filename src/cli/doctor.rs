@@ -134,10 +134,9 @@ fn descriptors(machine: &Machine, connections: u64) -> (String, Option<String>) 
     if !machine.direct_descriptors || shards > u64::from(MAX_SHARDS) {
         return (format!("{limit} per process"), Some(raise));
     }
-    match shards <= machine.shards {
-        true => (format!("{limit} per process, enough as direct descriptors of {} shards", machine.shards), None),
-        false => (format!("{limit} per process"), Some(format!("{raise}; or, if that cannot be, direct descriptors: --shards {shards}"))),
-    }
+    let shards = shards.max(machine.shards);
+    let remedy = format!("{raise}; or, if that cannot be, direct descriptors: --set io.direct_descriptors=on --shards {shards}");
+    (format!("{limit} per process"), Some(remedy))
 }
 
 /// The remedy where there is less than needed.
@@ -232,7 +231,7 @@ mod tests {
     #[test]
     fn shards_with_tables_of_their_own_make_up_for_few_descriptors() {
         let few = Machine { descriptors: 20_000, ..big_server() };
-        assert_eq!(remedies(&few, 140_000), []);
+        assert!(remedies(&few, 140_000)[0].1.contains("io.direct_descriptors=on --shards 8"), "{:?}", remedies(&few, 140_000));
         let found = remedies(&few, 1_000_000);
         assert!(found[0].1.ends_with("--shards 54"), "{found:?}");
         let found = remedies(&Machine { direct_descriptors: false, ..few.clone() }, 140_000);

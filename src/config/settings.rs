@@ -88,7 +88,7 @@ impl Default for Io {
     fn default() -> Io {
         Io {
             backend: Backend::Auto,
-            direct_descriptors: Switch::Auto,
+            direct_descriptors: Switch::default(),
             direct_descriptors_per_shard: 1024 * 1024,
             recv_buffer_bytes: 16 * 1024,
             recv_buffers: 1024,
@@ -113,9 +113,9 @@ pub enum Backend {
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
     /// Where it is possible and helps: direct descriptors where the process may have fewer than 65,536 others.
-    #[default]
     Auto,
     On,
+    #[default]
     Off,
 }
 
