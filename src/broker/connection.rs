@@ -174,15 +174,15 @@ impl Connection {
 
     /// The alias of a topic towards the client, if it is to have one.
     #[inline]
-    pub fn alias_of(&self, topic: &str) -> Alias {
-        self.own_aliases.as_ref().map_or(Alias::default(), |aliases| aliases.look_up(topic))
+    pub fn alias_of<'t>(&self, topic: impl FnOnce() -> &'t str) -> Alias {
+        self.own_aliases.as_ref().map_or(Alias::default(), |aliases| aliases.look_up(topic()))
     }
 
     /// A PUBLISH with this alias was written.
     #[inline]
-    pub fn alias_sent(&mut self, topic: &str, alias: Alias) {
+    pub fn alias_sent<'t>(&mut self, topic: impl FnOnce() -> &'t str, alias: Alias) {
         if let Some(aliases) = &mut self.own_aliases {
-            aliases.learn(topic, alias);
+            aliases.learn(topic(), alias);
         }
     }
 

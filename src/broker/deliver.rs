@@ -42,7 +42,7 @@ impl Shard {
         };
         let (version, maximum) = (conn.version, conn.max_packet_bytes as usize);
         let fits = |alias| maximum == u32::MAX as usize || encode::publish_len(version, &packet(alias)) <= maximum;
-        let Some(alias) = conn.alias_of(incoming.topic).if_it_fits(fits) else {
+        let Some(alias) = conn.alias_of(|| incoming.topic).if_it_fits(fits) else {
             // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
             return self.drop_for(session, DropReason::PacketTooLargeForClient, 1);
         };
@@ -51,7 +51,7 @@ impl Shard {
             Some(message) => message.encode(&mut conn.out, version, &packet),
             None => encode::publish(conn.out.own(), version, &packet),
         }
-        conn.alias_sent(incoming.topic, alias);
+        conn.alias_sent(|| incoming.topic, alias);
         self.counters.packets_sent += 1;
         self.counters.publishes_sent[0] += 1;
         self.account_copies(slot);
@@ -190,13 +190,13 @@ impl Shard {
         }
         let (version, max_packet_bytes) = (conn.version, conn.max_packet_bytes);
         let to = |alias| Transmission { version, packet_id: packet_id(number), dup: false, now, max_packet_bytes, alias };
-        let Some(alias) = conn.alias_of(delivery.message.topic()).if_it_fits(|alias| delivery.fits(to(alias))) else {
+        let Some(alias) = conn.alias_of(|| delivery.message.topic()).if_it_fits(|alias| delivery.fits(to(alias))) else {
             // As if it had been sent and acknowledged [MQTT-3.1.2-25].
             self.drop_for(index, DropReason::PacketTooLargeForClient, 1);
             return self.note_finished(index, number);
         };
         delivery.encode(&mut conn.out, to(alias));
-        conn.alias_sent(delivery.message.topic(), alias);
+        conn.alias_sent(|| delivery.message.topic(), alias);
         self.counters.publishes_sent[delivery.qos as usize] += 1;
         self.counters.packets_sent += 1;
         session.outgoing().start(number, delivery);
