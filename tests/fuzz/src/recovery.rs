@@ -45,7 +45,8 @@ fn restart(logs: &[Vec<Vec<u8>>], shards: u16) -> (Vec<Holdings>, Vec<Vec<Vec<u8
     }
     exchange(&mut all);
     let written = all.iter_mut().map(write).collect();
-    (all.iter().map(Shard::holdings).collect(), written)
+    // A timer may wait for what was taken back since.
+    (all.iter().map(|shard| Holdings { timers: 0, ..shard.holdings() }).collect(), written)
 }
 
 /// What the shards tell one another.

@@ -24,7 +24,8 @@ impl World {
         });
         assert!(quiet, "shards and clients come to rest");
         // Nobody is waited for: not for who may never answer, nor for whose answers stand behind publishes that have to wait.
-        let fluent = self.clients.iter().all(|client| client.honest && !client.paused || client.phase == Phase::Closed);
+        let waits = |client: &Client| client.paused || self.shards[client.shard].is_paused(client.id);
+        let fluent = self.clients.iter().all(|client| client.honest && !waits(client) || client.phase == Phase::Closed);
         for shard in &self.shards {
             let (held, gauges) = (shard.holdings(), shard.snapshot().gauges);
             assert_eq!((held.waiting_subacks, held.unsent_bytes), (0, 0));
