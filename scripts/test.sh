@@ -11,6 +11,7 @@
 #   deny      licences, advisories and sources of the dependencies       (needs cargo-deny)
 #   clients   foreign clients against the real broker, also one that is killed again and again (needs Python 3; Node.js for one of them)
 #   loom      every interleaving of the rings and of the park protocol
+#   miri      the rings and the codec in an interpreter that finds undefined behaviour      (needs a nightly toolchain with miri)
 #   benches   each bench once, so that none can rot
 #   instructions  no scenario of the core takes over 3 % more instructions than on record (needs valgrind)
 #   tests     cargo test: unit, protocol, simulation, tidy, documentation
@@ -19,7 +20,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
 # Commands take the whole workspace or the core alone: what is in between would build the dependencies once more, with other features.
-STAGES=(format clippy core deny clients loom benches instructions tests)
+STAGES=(format clippy core deny clients loom miri benches instructions tests)
 target=${CARGO_TARGET_DIR:-$PWD/target}
 mkdir -p "$target"
 log=$target/test-sh.log
@@ -82,6 +83,12 @@ stage_clients() {
 
 stage_loom() {
     RUSTFLAGS='--cfg loom' run timeout 600 cargo test --no-default-features --lib --target-dir "$target/loom" ring::
+}
+
+stage_miri() {
+    cargo +nightly miri --version >/dev/null 2>&1 || { skip miri 'rustup toolchain install nightly --component miri,rust-src'; return; }
+    MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 run timeout 600 cargo +nightly miri test --no-default-features --lib \
+        --target-dir "$target/miri" -- ring:: mqtt::tests::frame mqtt::tests::acknowledge mqtt::tests::publish
 }
 
 stage_benches() {
