@@ -11,6 +11,20 @@ pub fn pin(core: usize) -> io::Result<()> {
     }
 }
 
+/// Lets the calling thread go before all others on its core that are not as urgent.
+pub fn go_first() -> io::Result<()> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: reads one parameter.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const lowest) } != 0 {
+        let error = io::Error::last_os_error();
+        return Err(io::Error::new(
+            error.kind(),
+            format!("cannot go before other processes (SCHED_RR): {error}; run as root, or without --realtime"),
+        ));
+    }
+    Ok(())
+}
+
 /// CPU time of all threads of a process, in nanoseconds.
 pub fn cpu_time_ns(pid: u32) -> io::Result<u64> {
     let mut clock = 0;
