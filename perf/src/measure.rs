@@ -55,6 +55,9 @@ pub fn core_busy_s(core: usize) -> f64 {
     columns.filter_map(|(_, ticks)| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
 }
 
+/// Descriptors for which there is room from the start.
+const DESCRIPTORS_AT_ONCE: u64 = 65_536;
+
 /// Raises the limit of descriptors as far as it goes and gives it; children inherit it.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -67,6 +70,9 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
+    // While the table of descriptors grows, and there are threads, the kernel makes us wait each time, which would be measured.
+    let last = limit.rlim_cur.min(DESCRIPTORS_AT_ONCE).saturating_sub(1) as i32;
+    let _ = std::fs::File::open("/dev/null").map(|file| rustix::io::fcntl_dupfd_cloexec(&file, last).map(drop));
     Ok(limit.rlim_cur)
 }
 
