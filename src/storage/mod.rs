@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 pub use directory::{Contents, Damage, Recovered, make};
 pub use journal::{Done, Job, Journal};
+pub use log::SEGMENT_BYTES;
 
 use directory::Directory;
 use journal::WriterEnd;
