@@ -37,7 +37,9 @@ impl Shard {
                 PeerMessage::RetainedItem { fetch, message } => self.on_retained_item(*fetch, message, batch),
                 PeerMessage::RetainedSlice { fetch, done } => self.on_retained_slice(from, *fetch, *done),
                 PeerMessage::RetainedCancel { fetch } => {
-                    self.cursors.remove(&(from, *fetch));
+                    if let Some(cursor) = self.cursors.remove(&(from, *fetch)) {
+                        self.retained.close(cursor);
+                    }
                 }
                 PeerMessage::Snapshot(snapshot) => self.on_snapshot(from, snapshot),
             }

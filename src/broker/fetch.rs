@@ -266,7 +266,7 @@ impl Shard {
         let batch = self.peers.to(to);
         let mut bytes = 0;
         batch.len_bytes() <= PEER_HIGH_WATER_BYTES
-            && self.retained.next_batch(cursor, max as usize, |_, message| {
+            && self.retained.next_batch(cursor, max as usize, |message| {
                 if message.expires_at > now {
                     let copy = batch.copy(&message.as_incoming(), PeerOptions::default(), &[]);
                     batch.messages.push(PeerMessage::RetainedItem { fetch, message: copy });
@@ -281,7 +281,7 @@ impl Shard {
         let now = self.now;
         let mut found: Vec<Message> = Vec::new();
         let mut bytes = 0;
-        let done = self.retained.next_batch(cursor, max as usize, |_, message| {
+        let done = self.retained.next_batch(cursor, max as usize, |message| {
             if message.expires_at > now {
                 found.push(message.clone());
                 bytes += message.bytes() as usize;
