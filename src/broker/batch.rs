@@ -12,7 +12,12 @@ impl Shard {
             self.topics.apply(from, &change);
             applied = Some(batch.exact_number);
         }
-        for message in &batch.messages {
+        // The place from which on nothing was looked ahead for.
+        let mut cold = if self.topics.is_large() { 0 } else { usize::MAX };
+        for (at, message) in batch.messages.iter().enumerate() {
+            if at >= cold {
+                cold = self.warm_messages(batch, at);
+            }
             if let PeerMessage::Publish(publish) = message {
                 self.counters.peer_messages_received += 1;
                 self.on_peer_publish(from, publish, batch);

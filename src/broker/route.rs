@@ -10,7 +10,7 @@ use super::publish::is_sys;
 use super::session::{Kept, delivered_qos, owner_of};
 use super::shard::Shard;
 use super::timers::TimerKey;
-use super::topics::{Matches, Subscriber, Topics};
+use super::topics::{Matches, Subscriber, Topics, Warmth};
 use crate::config::Durability;
 use crate::metrics::DropReason;
 use crate::mqtt::{QoS, ReasonCode};
@@ -30,6 +30,7 @@ pub struct Scratch {
     pub timers: Vec<TimerKey>,
     pub shares: Vec<(ShardId, u64)>,
     fingerprints: Vec<u64>,
+    pub warmth: Warmth,
 }
 
 /// Who published, and who is to be told the outcome.

@@ -291,7 +291,7 @@ fn hostile_mixtures_of_wildcards_are_walked_once() {
     }
     let mut visited = 0;
     let topic = vec!["a"; levels].join("/");
-    topics.trie.walk(&topics.hashing, &topic, &mut Frontier::default(), |_| visited += 1);
+    topics.trie.walk(&topics.hashing, &topic, &mut Frontier::default(), |_, _| visited += 1);
     assert_eq!(visited, (1 << levels) - 1, "all but the exact one");
     assert_eq!(matching(&topics, &topic).len(), 1 << levels);
 
