@@ -174,6 +174,12 @@ impl Shard {
         let mut open = ShardSet::default();
         if is_wildcard(&filter) {
             (0..self.shards).for_each(|shard| open.insert(ShardId(shard)));
+            if self.retained.has_none_for(&filter) {
+                open.remove(self.id);
+            }
+            if open.is_empty() {
+                return;
+            }
         } else {
             let owner = owner_of(&filter, self.shards);
             if owner == self.id {

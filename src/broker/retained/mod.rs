@@ -18,6 +18,9 @@ use tree::{NONE, Tree};
 /// Nodes that a reader looks at for each message that it may hand out.
 const LOOKS_A_MESSAGE: usize = 4;
 
+/// Nodes that are looked at before it is worth the way to find out what matches.
+const FEW_LOOKS: usize = 16;
+
 /// What is retained must know its topic: the store does not hold it as one text.
 pub trait HasTopic {
     /// Whether this is the topic.
@@ -96,6 +99,17 @@ impl<M: HasTopic> Retained<M> {
             left = left.saturating_sub(1);
             messages.get(message as usize).is_none_or(&mut found) && left > 0
         })
+    }
+
+    /// Whether no topic matches `filter`, as far as a few looks can tell.
+    pub fn has_none_for(&mut self, filter: &str) -> bool {
+        let (mut cursor, mut found) = (Cursor::new(filter), false);
+        let end = cursor.walk(&mut self.tree, FEW_LOOKS, |_| {
+            found = true;
+            false
+        });
+        cursor.close(&mut self.tree);
+        end && !found
     }
 
     /// A cursor is given up before its end.

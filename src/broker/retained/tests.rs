@@ -221,6 +221,19 @@ fn looks_that_find_nothing_count() {
     assert!(slices >= 100_000 / (100 * LOOKS_A_MESSAGE), "{slices} slices");
 }
 
+/// Most filters of a fleet match nothing that is retained, and that is soon seen.
+#[test]
+fn a_filter_for_which_there_is_nothing_is_seen_through_at_once() {
+    let mut store = fleet(1_000);
+    for filter in ["other/+", "fleet/07/car000007/+/+", "fleet/99/#", "+/07/none", "$SYS/#"] {
+        assert!(store.has_none_for(filter), "{filter}");
+    }
+    for filter in ["fleet/07/depot/#", "fleet/07/car000007/+", "#", "fleet/+/+/none"] {
+        assert!(!store.has_none_for(filter), "{filter}: there is one, or it takes long to tell");
+    }
+    assert_eq!(store.pins(), 0);
+}
+
 #[test]
 fn a_reader_that_is_done_stays_done() {
     let mut store = Retained::new(3);

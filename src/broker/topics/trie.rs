@@ -51,6 +51,8 @@ impl End {
     }
 }
 
+/// One line of the processor's cache: a match that has to wait for a node waits once.
+#[repr(align(64))]
 struct Node {
     /// The text of a literal level; empty for `+`.
     level: SmallVec<[u8; 16]>,
@@ -66,7 +68,7 @@ struct Node {
     is_plus: bool,
 }
 
-const _: () = assert!(size_of::<Node>() == 56);
+const _: () = assert!(size_of::<Node>() == 64);
 
 /// What a node takes, with its place in the slab and in the table of edges just after both have grown to twice their size.
 const NODE_BYTES: u64 = 144;
@@ -314,29 +316,30 @@ impl Trie {
         here.extend((0..topics.len().min(WARM_BATCH)).map(|topic| (topic as u8, ROOT)));
         let mut starts = [0; WARM_BATCH];
         for _ in 0..WARM_LEVELS {
-            let mut levels = [(0, None); WARM_BATCH];
-            for (level, (topic, &start)) in levels.iter_mut().zip(topics.iter().zip(&starts)) {
-                let length = topic.get(start..).and_then(|rest| rest.iter().position(|&byte| byte == b'/'));
-                level.0 = length.map_or(topic.len(), |length| start + length);
+            let mut hashes = [None; WARM_BATCH];
+            for (hash, (topic, start)) in hashes.iter_mut().zip(topics.iter().zip(&mut starts)) {
+                let Some(rest) = topic.get(*start..) else { continue };
+                let level = rest.split(|&byte| byte == b'/').next().unwrap_or(rest);
+                *hash = Some(hashing.bytes(level));
+                *start += level.len() + 1;
             }
             below.clear();
-            for &(topic, at) in &*here {
-                let (place, Some(node)) = (usize::from(topic), self.nodes.get(at as usize)) else { continue };
-                let (end, level_hash) = &mut levels[place];
+            here.retain(|&(topic, at)| {
+                let Some(node) = self.nodes.get(at as usize) else { return false };
                 filters.extend(node.filters.iter().copied().filter(|&filter| filter != NONE));
-                if starts[place] > topics[place].len() || below.len() >= WARM_NODES {
-                    continue;
-                }
-                if node.plus != NONE {
+                if node.plus != NONE && below.len() < WARM_NODES {
                     below.push((topic, node.plus));
                 }
-                if node.literals > 0 {
-                    let hash = *level_hash.get_or_insert_with(|| hashing.bytes(&topics[place][starts[place]..*end]));
-                    below.extend(self.edges.find(edge_hash(at, hash), |_| true).map(|&child| (topic, child)));
-                }
+                node.literals > 0 && below.len() < WARM_NODES
+            });
+            for &(topic, at) in &*here {
+                let Some(hash) = hashes[usize::from(topic)] else { continue };
+                below.extend(self.edges.find(edge_hash(at, hash), |_| true).map(|&child| (topic, child)));
             }
-            levels.iter().zip(&mut starts).for_each(|(level, start)| *start = level.0 + 1);
             std::mem::swap(here, below);
+            if here.is_empty() {
+                return;
+            }
         }
     }
 
