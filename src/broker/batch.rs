@@ -23,9 +23,14 @@ impl Shard {
                 self.on_peer_publish(from, publish, batch);
                 continue;
             }
+            if let PeerMessage::Run(run) = message {
+                self.counters.peer_messages_received += u64::from(run.count);
+                self.on_peer_run(run, batch);
+                continue;
+            }
             self.finish_run();
             match message {
-                PeerMessage::Publish(_) => {}
+                PeerMessage::Publish(_) | PeerMessage::Run(_) => {}
                 PeerMessage::PublishDone { ticket, code, kept } => {
                     if let Some(ticket) = self.tickets.get_mut(*ticket) {
                         ticket.kept_elsewhere |= kept;

@@ -334,6 +334,14 @@ impl Shard {
         }
     }
 
+    /// A message of a run of another shard whose subscribers do not all get the same bytes.
+    pub(super) fn deliver_here(&mut self, incoming: &Incoming<'_>) {
+        let mut matches = self.scratch.matches.take().unwrap_or_default();
+        self.topics.matches(incoming.topic, &mut matches);
+        self.deliver_local(incoming, &matches, &mut Job::new(Publisher::unanswered(NONE)), None);
+        self.scratch.matches = Some(matches);
+    }
+
     /// Delivers to the subscribers of this shard, but to those that have the message.
     fn deliver_local(&mut self, incoming: &Incoming<'_>, matches: &Matches, job: &mut Job, taken: Option<&Taken>) -> ReasonCode {
         let mut code = ReasonCode::NO_MATCHING_SUBSCRIBERS;

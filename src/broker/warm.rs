@@ -40,8 +40,12 @@ impl Shard {
         let (mut count, mut at) = (0, start);
         for message in batch.messages.iter().skip(start) {
             at += 1;
-            let PeerMessage::Publish(publish) = message else { break };
-            let topic = batch.view(publish).topic.as_bytes();
+            let topic = match message {
+                PeerMessage::Publish(publish) => batch.view(publish).topic,
+                PeerMessage::Run(run) => batch.run(run).0,
+                _ => break,
+            };
+            let topic = topic.as_bytes();
             if count == 0 || topics[count - 1] != topic {
                 topics[count] = topic;
                 count += 1;
