@@ -71,9 +71,9 @@ impl Shard {
         let now = self.now;
         let mut over: Vec<Box<str>> = Vec::new();
         let mut cursor = self.sweep.cursor.take().unwrap_or_else(Cursor::everything);
-        let done = self.retained.next_batch(&mut cursor, SWEEP_SLICE, |topic, message| {
+        let done = self.retained.next_batch(&mut cursor, SWEEP_SLICE, |message| {
             if message.expires_at <= now {
-                over.push(topic.into());
+                over.push(message.topic().into());
             }
             true
         });
@@ -85,6 +85,8 @@ impl Shard {
         self.sweep.scheduled = self.sweep.expiring > 0;
         if self.sweep.scheduled {
             self.wheel.schedule(now + SWEEP_MS, TimerKey::Sweep);
+        } else if let Some(cursor) = self.sweep.cursor.take() {
+            self.retained.close(cursor);
         }
     }
 

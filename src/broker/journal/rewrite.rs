@@ -95,8 +95,8 @@ impl Shard {
 
     fn rewrite_retained(&mut self, mut cursor: Cursor) -> Stage {
         let Some(journal) = &mut self.journal else { return Stage::Written };
-        let done = self.retained.next_batch(&mut cursor, SLICE, |topic, message| {
-            if !is_sys(topic) {
+        let done = self.retained.next_batch(&mut cursor, SLICE, |message| {
+            if !is_sys(message.topic()) {
                 journal.put_retained(message.as_incoming());
             }
             true
