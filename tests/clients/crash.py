@@ -2,17 +2,24 @@
 """Kills the broker with SIGKILL again and again while foreign clients (paho-mqtt) load it, and checks from outside what it had acknowledged.
 
     tests/clients/crash.py --ringmq target/debug/ringmq [--base target/clients] [--rounds 20] [--shards 2] [--io uring] [--seed N]
-    tests/clients/crash.py --ringmq target/debug/ringmq --slow 5              with subscribers that cannot keep up: queues fill, publishes are refused
+    tests/clients/crash.py --ringmq target/debug/ringmq --slow 5         with subscribers that cannot keep up: queues fill, publishes are refused
+    tests/clients/crash.py --ringmq target/debug/ringmq --power-loss     and with it what was not synced is lost
+    tests/clients/crash.py --ringmq target/debug/ringmq --failing-disk   whose writes and syncs fail for a while in every round
 
 Publishers and subscribers have lasting sessions and reconnect by themselves, as an application would. In every round the broker runs for a moment under
 load, dies at a random one, and is started again from its data directory. In the end everything that a publisher was told to be published - PUBACK or
 PUBREC with success - must have reached every subscriber: at QoS 1 at least once, at QoS 2 exactly once; a session must be there with its subscriptions
 whenever its client comes back; and a retained message must be the last one that was acknowledged, or a later one. Exit code 0 only if so.
 
+With `--power-loss` and `--failing-disk` a layer of C stands between the broker and its files (`harness/disk.py`); it needs gcc, and the broker takes
+`--io epoll`, over which it uses the calls of the C library. With `--lying-disk` syncs are worth nothing, and the test must fail.
+
 What was refused, because a queue or the disk was full, is counted, and may reach some or nobody; but at QoS 2 never anybody twice.
 """
 
 import argparse
+import collections
+import errno
 import random
 import shutil
 import socket
@@ -25,6 +32,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from harness.disk import Disk, Missing  # noqa: E402
 from harness.lasting import PAUSE, TIMEOUT_S, Publisher, Subscriber, wait_until  # noqa: E402
 
 #: A 3.x publisher that finds a queue full waits until there is room.
@@ -42,37 +50,83 @@ def arguments():
     parser.add_argument("--window", type=int, default=20, help="messages that a publisher has under way at most")
     parser.add_argument("--payload", type=int, default=0, help="bytes that each message is longer")
     parser.add_argument("--slow", type=float, default=0, help="milliseconds that a subscriber takes for each message")
+    parser.add_argument("--power-loss", action="store_true", help="what was not synced is lost, in most rounds")
+    parser.add_argument("--failing-disk", action="store_true", help="writes and syncs fail for a while in every round")
+    parser.add_argument("--lying-disk", action="store_true", help="syncs are worth nothing: to see that the test can fail")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the broker")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.power_loss or options.failing_disk:
+        options.io = "epoll"
+    return options
+
+
+def free_port(chance):
+    """One that the system gives to no outgoing connection while the broker is down: a client could connect to itself there."""
+    while True:
+        port = chance.randint(10_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Broker:
     """The broker with a data directory; one process after the other."""
 
-    def __init__(self, options):
+    def __init__(self, options, chance):
         self.directory = Path(tempfile.mkdtemp(prefix="ringmq-crash-"))
-        self.options, self.process = options, None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.options, self.chance, self.process = options, chance, None
+        self.port = free_port(chance)
+        self.disk = Disk(self.directory, options.base) if options.io == "epoll" and (options.power_loss or options.failing_disk) else None
+        if self.disk:
+            self.disk.plan(lies=int(options.lying_disk))
 
     def start(self, shards):
+        if self.disk:
+            self.disk.plan(sync_us=self.chance.choice([0, 0, 1_000, 10_000]))
         command = [self.options.ringmq, "--listen", f"127.0.0.1:{self.port}", "--shards", str(shards), "--io", self.options.io]
         command += ["--log", "warn", "--data-dir", self.directory / "data"]
         for setting in self.options.set:
             command += ["--set", setting]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        with (self.directory / "broker.log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=self.disk.environment() if self.disk else None, stdout=log, stderr=log)
 
     def kill(self):
         if self.process.poll() is not None:
             raise AssertionError(f"the broker ended by itself with {self.process.returncode}")
         self.process.kill()
         self.process.wait()
+        if self.options.power_loss and self.chance.random() < 0.8:
+            self.disk.lose_power(self.chance)
+
+    def fail_for_a_while(self):
+        """The disk does not take what it is given: until it is well again, or until the broker dies."""
+        plans = [
+            {"sync_error": errno.EIO, "sync_errors": 1, "drops": 1},
+            {"sync_error": errno.EIO, "sync_errors": self.chance.randint(1, 3), "drops": 1},
+            {"sync_error": errno.EIO, "sync_errors": -1},
+            {"write_error": errno.ENOSPC},
+            {"write_error": errno.EIO},
+            {"short_writes": 1, "sync_error": errno.ENOSPC, "sync_errors": -1},
+        ]
+        before = self.disk.failures()
+        self.disk.plan(**self.chance.choice(plans))
+        wait_until("the disk fails", lambda: self.disk.failures() > before)
+        PAUSE.wait(self.chance.random() * 0.5)
+        if self.chance.random() < 0.6:
+            self.disk.plan(short_writes=self.chance.randint(0, 1))
+
+    def log(self):
+        return (self.directory / "broker.log").read_text(errors="replace")
 
     def remove(self):
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        if self.disk:
+            self.disk.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -158,6 +212,8 @@ def live(options, broker, chance, publishers, subscribers):
                 away.come_back()
                 away = None
         let_messages_flow(publishers, subscribers)
+        if options.failing_disk:
+            broker.fail_for_a_while()
         # The moment of death is the one thing that nothing is waited for.
         PAUSE.wait(chance.random() * 0.3)
         broker.kill()
@@ -194,6 +250,9 @@ def run(options, broker, chance):
         subscriber.stop()
     for publisher in publishers:
         print(publisher.answers())
+    warnings = collections.Counter(line.split("storage: ")[-1].split(": ")[-1][:60] for line in broker.log().splitlines() if "ERROR" in line)
+    if broker.disk:
+        print(f"the disk failed {broker.disk.failures()} times; the broker said: {dict(warnings)}")
     return faults
 
 
@@ -204,9 +263,15 @@ def main():
     with_paho(options.base)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}, {options.rounds} rounds, shards {options.shards}, {options.io}")
-    broker = Broker(options)
+    chance = random.Random(seed)
     try:
-        faults = run(options, broker, random.Random(seed))
+        broker = Broker(options, chance)
+    except Missing as what:
+        sys.exit(f"needs {what}")
+    try:
+        faults = run(options, broker, chance)
+        if faults:
+            print(broker.log()[-5_000:])
     finally:
         broker.remove()
     for fault in faults:

@@ -11,6 +11,7 @@ mod exchange;
 mod full_queue;
 mod journal;
 mod message;
+mod repeated;
 mod session;
 mod size;
 mod world;
