@@ -20,7 +20,11 @@ def wait_until(what, condition, timeout_s=TIMEOUT_S):
 
 
 def paho_with_answers(on_pubrec):
-    """A paho client that tells the reason code of PUBREC, which paho itself ignores: it sends PUBREL for a refused message as for any other."""
+    """A paho client that tells the reason code of PUBREC, which paho itself ignores: it sends PUBREL for a refused message as for any other.
+
+    And one that keeps to the standard where paho does not: when it has to try twice to connect, it would forget in between that it got PUBREC for a message,
+    and send that again after PUBREL, without DUP [MQTT-4.3.3-6] - and the broker would have to deliver it again.
+    """
     import paho.mqtt.client as mqtt
 
     class Paho(mqtt.Client):
@@ -28,6 +32,13 @@ def paho_with_answers(on_pubrec):
             packet = self._in_packet["packet"]
             on_pubrec(int.from_bytes(packet[:2], "big"), packet[2] if len(packet) > 2 else 0)
             return super()._handle_pubrec()
+
+        def _messages_reconnect_reset_out(self):
+            with self._out_message_mutex:
+                released = [message for message in self._out_messages.values() if message.state == mqtt.mqtt_ms_resend_pubrel]
+                super()._messages_reconnect_reset_out()
+                for message in released:
+                    message.state = mqtt.mqtt_ms_resend_pubrel
 
     return Paho
 
