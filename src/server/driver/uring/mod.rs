@@ -1,6 +1,6 @@
 //! The io_uring driver: one ring per shard, one system call per turn.
 //!
-//! - Accept: one multishot operation per listener.
+//! - Accept: a fixed number of single operations per listener.
 //! - Receive: one multishot operation per connection, which takes a buffer from the shard's pool only when bytes arrive; they are parsed in
 //!   place and the buffer goes back in the same turn. Running out of buffers ends such an operation and is a normal state: the connection
 //!   gets in line, buffers go back first, then it is armed again.
@@ -108,6 +108,12 @@ impl UringDriver {
     /// System calls into the ring so far: one a turn, and none for a turn that had nothing to do.
     pub fn system_calls(&self) -> u64 {
         self.ring.enters()
+    }
+
+    /// Whether receive buffers hold memory that they would give back.
+    #[cfg(test)]
+    pub(super) fn holds_receive_memory(&self) -> bool {
+        self.buffers.used()
     }
 
     fn watch_bell(&mut self) {
@@ -271,6 +277,13 @@ impl Driver for UringDriver {
 
     fn has_work(&mut self) -> bool {
         self.sending || !self.reports.is_empty() || !self.starved.is_empty() || self.ring.has_backlog() || self.ring.has_completions()
+    }
+
+    fn trim(&mut self) {
+        if self.ring.is_drained() {
+            // SAFETY: all completions were handled, each with its buffer, and the kernel makes none before the next system call.
+            unsafe { self.buffers.trim() };
+        }
     }
 
     fn turn(&mut self, wait: Wait, events: &mut impl Events) -> io::Result<()> {
