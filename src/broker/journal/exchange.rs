@@ -188,7 +188,8 @@ impl Shard {
         if refusal.is_none() && !left {
             return false;
         }
-        let same = refusal.is_some_and(|refusal| refusal.message == incoming.digest()) || self.taken_before(Some(exchange), incoming).is_some();
+        let same =
+            refusal.is_some_and(|refusal| refusal.message == incoming.digest()) || self.taken_before(Some(exchange), incoming).is_some();
         if dup && same {
             return true;
         }
