@@ -14,7 +14,8 @@
 pub mod commits;
 #[cfg(feature = "runtime")]
 mod directory;
-#[cfg(all(test, feature = "runtime"))]
+#[cfg(test)]
+#[cfg(feature = "runtime")]
 mod faulty;
 #[cfg(feature = "runtime")]
 mod file;
@@ -25,7 +26,8 @@ mod journal;
 mod log;
 #[cfg(feature = "runtime")]
 mod store;
-#[cfg(all(test, feature = "runtime"))]
+#[cfg(test)]
+#[cfg(feature = "runtime")]
 mod tests;
 
 #[cfg(feature = "runtime")]
