@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock                        held while a broker runs
-//! CURRENT                     "ringmq 1 epoch 3": the epoch that counts
+//! CURRENT                     "ringmq 2 epoch 3": the epoch that counts
 //! epoch-3/shard-0/<n>.log     segments of one shard, n in 16 hex digits, read in that order
 //! ```
 //!
@@ -13,10 +13,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::frame;
+use super::commits::Commits;
+use super::frame::{self, Frame};
 
 /// Version of what is written.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A place in a log that could not be read, and where it was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +68,8 @@ impl Contents {
         let mut contents = Contents::default();
         let Some(current) = directory.current else { return Ok(contents) };
         directory.read_epoch(current, |read| match read {
-            Read::Shard => contents.shards.push(Vec::new()),
             Read::Segment(bytes) => contents.bytes += bytes,
-            Read::Commit(payload) => contents.shards.last_mut().into_iter().for_each(|shard| shard.push(payload.to_vec())),
+            Read::Commits(commits) => contents.shards.push(commits),
             Read::Damaged { segment, at, bytes } => {
                 contents.damage.push(DamagedSegment { segment: segment.to_owned(), at, bytes: bytes.len() });
             }
@@ -90,9 +90,11 @@ pub fn make(path: &Path, commits: Vec<Vec<u8>>) -> Result<(), String> {
     let mut directory = Directory::open(path)?;
     let shard = directory.make_shard(0)?;
     let mut file = File::create_new(segment_path(&shard, 1)).map_err(explain)?;
+    // All of it is durable before it counts.
+    let synced = commits.len() as u64;
     for (number, payload) in (1..).zip(commits) {
         let mut bytes = Vec::with_capacity(payload.len() + frame::HEADER);
-        frame::put(&mut bytes, 1, number, &payload);
+        frame::put(&mut bytes, 1, Frame { number, synced, payload: &payload });
         file.write_all(&bytes).map_err(explain)?;
     }
     file.sync_all().map_err(explain)?;
@@ -101,11 +103,10 @@ pub fn make(path: &Path, commits: Vec<Vec<u8>>) -> Result<(), String> {
 
 /// What is come across while an epoch is read.
 enum Read<'a> {
-    /// The next shard; what follows is of it.
-    Shard,
     /// A segment of so many bytes.
     Segment(u64),
-    Commit(&'a [u8]),
+    /// All commits of a shard, when its segments are read.
+    Commits(Vec<Vec<u8>>),
     Damaged {
         segment: &'a Path,
         at: usize,
@@ -131,7 +132,7 @@ pub fn segment_path(shard: &Path, segment: u64) -> PathBuf {
 impl Directory {
     pub fn open(path: &Path) -> Result<Directory, String> {
         let explain = |what: &str, error: io::Error| format!("storage.data_dir {}: cannot {what}: {error}", path.display());
-        fs::create_dir_all(path).map_err(|error| explain("make it", error))?;
+        make_dir(path).map_err(|error| explain("make it", error))?;
         let lock = File::create(path.join("lock")).map_err(|error| explain("write in it", error))?;
         if let Err(error) = lock.try_lock() {
             return Err(match error {
@@ -154,9 +155,8 @@ impl Directory {
         let mut recovered = Recovered::default();
         let Some(current) = self.current else { return Ok(recovered) };
         self.read_epoch(current, |read| match read {
-            Read::Shard => recovered.shards.push(Vec::new()),
             Read::Segment(bytes) => recovered.bytes += bytes,
-            Read::Commit(payload) => recovered.shards.last_mut().into_iter().for_each(|shard| shard.push(payload.to_vec())),
+            Read::Commits(commits) => recovered.shards.push(commits),
             Read::Damaged { segment, at, bytes } => {
                 recovered.damage.push(Damage { bytes: bytes.len(), set_aside: self.set_aside(segment, at, bytes) });
             }
@@ -170,7 +170,6 @@ impl Directory {
             if !shard.is_dir() {
                 return Ok(());
             }
-            take(Read::Shard);
             read_shard(&shard, &mut take).map_err(|error| format!("storage: cannot read {}: {error}", shard.display()))?;
         }
         Ok(())
@@ -201,6 +200,8 @@ impl Directory {
             sync_dir(&self.epoch(self.next).join(format!("shard-{shard}"))).map_err(explain)?;
         }
         sync_dir(&self.epoch(self.next)).map_err(explain)?;
+        // A name may become durable before another one that was made earlier: CURRENT must not name an epoch that is not there.
+        sync_dir(&self.path).map_err(explain)?;
         write_current(&self.path, self.next).map_err(explain)?;
         self.current = Some(self.next);
         for epoch in epochs(&self.path).map_err(explain)? {
@@ -216,6 +217,21 @@ impl Directory {
     }
 }
 
+/// Makes a directory whose name outlives a power loss.
+fn make_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_dir(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_dir(parent.unwrap_or(Path::new("."))),
+    }
+}
+
 /// Reads the segments of one shard in their order.
 fn read_shard(shard: &Path, take: &mut impl FnMut(Read<'_>)) -> io::Result<()> {
     let mut segments: Vec<(u64, PathBuf)> = Vec::new();
@@ -226,22 +242,17 @@ fn read_shard(shard: &Path, take: &mut impl FnMut(Read<'_>)) -> io::Result<()> {
         segments.extend(number.map(|number| (number, path)));
     }
     segments.sort_unstable();
-    let mut last = 0;
+    let mut commits = Commits::default();
     for (number, path) in segments {
         let bytes = fs::read(&path)?;
         take(Read::Segment(bytes.len() as u64));
         let scan = frame::scan(&bytes, number);
-        for frame in &scan.frames {
-            // A commit whose sync failed was written once more, to the next segment.
-            if frame.number > last {
-                last = frame.number;
-                take(Read::Commit(frame.payload));
-            }
-        }
+        scan.frames.iter().for_each(|frame| commits.add(frame));
         for range in scan.damaged {
             take(Read::Damaged { segment: &path, at: range.start, bytes: &bytes[range.clone()] });
         }
     }
+    take(Read::Commits(commits.finish()));
     Ok(())
 }
 
