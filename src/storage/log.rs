@@ -13,7 +13,7 @@ use super::frame::{self, Frame};
 use super::journal::{Done, Job, WriterEnd};
 
 /// Bytes at which a new segment is begun.
-const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// How long to wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 /// Memory that the executor pins, bytes; its default is ten times that, three times over.

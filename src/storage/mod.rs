@@ -35,4 +35,6 @@ pub use directory::{Contents, Damage, Recovered, make};
 #[cfg(feature = "runtime")]
 pub use journal::{Done, Job, Journal};
 #[cfg(feature = "runtime")]
+pub use log::SEGMENT_BYTES;
+#[cfg(feature = "runtime")]
 pub use store::{Backend, Storage};
