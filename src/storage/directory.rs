@@ -11,6 +11,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::commits::Commits;
@@ -18,6 +19,8 @@ use super::frame::{self, Frame};
 
 /// Version of what is written.
 const FORMAT: u32 = 2;
+/// What is read at once of a segment that the disk cannot read as a whole, bytes.
+const READ_BYTES: usize = 4_096;
 
 /// A place in a log that could not be read, and where it was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,7 +247,7 @@ fn read_shard(shard: &Path, take: &mut impl FnMut(Read<'_>)) -> io::Result<()> {
     segments.sort_unstable();
     let mut commits = Commits::default();
     for (number, path) in segments {
-        let bytes = fs::read(&path)?;
+        let bytes = read_segment(&path)?;
         take(Read::Segment(bytes.len() as u64));
         let scan = frame::scan(&bytes, number);
         scan.frames.iter().for_each(|frame| commits.add(frame));
@@ -254,6 +257,36 @@ fn read_shard(shard: &Path, take: &mut impl FnMut(Read<'_>)) -> io::Result<()> {
     }
     take(Read::Commits(commits.finish()));
     Ok(())
+}
+
+/// Reads a segment, around the places that the disk cannot read any more.
+fn read_segment(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if is_unreadable(&error) => {
+            let file = File::open(path)?;
+            read_around(file.metadata()?.len(), |part, at| file.read_exact_at(part, at))
+        }
+        other => other,
+    }
+}
+
+/// Whether the disk has lost what it was asked for, and may well have the rest.
+fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
+}
+
+/// Reads a piece at a time. What cannot be read is told as bytes that no log has, so that they count as damaged.
+fn read_around(length: u64, mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0xFF; usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?];
+    for (part, at) in bytes.chunks_mut(READ_BYTES).zip((0..).step_by(READ_BYTES)) {
+        if let Err(error) = read(part, at) {
+            if !is_unreadable(&error) {
+                return Err(error);
+            }
+            part.fill(0xFF);
+        }
+    }
+    Ok(bytes)
 }
 
 fn epochs(path: &Path) -> io::Result<Vec<u64>> {
@@ -301,4 +334,29 @@ fn write_current(path: &Path, epoch: u64) -> io::Result<()> {
 /// Makes the names in a directory durable.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cannot_be_read_costs_the_commits_there_and_no_others() {
+        let mut log = Vec::new();
+        for number in 1..=5 {
+            frame::put(&mut log, 1, Frame { number, synced: number - 1, payload: &[number as u8; 3_000] });
+        }
+        let read = read_around(log.len() as u64, |part, at| {
+            if at == 4_096 {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            part.copy_from_slice(&log[at as usize..][..part.len()]);
+            Ok(())
+        });
+        let read = read.unwrap();
+        let scan = frame::scan(&read, 1);
+        let numbers: Vec<u64> = scan.frames.iter().map(|frame| frame.number).collect();
+        assert_eq!((numbers, scan.damaged.len()), (vec![1, 4, 5], 1));
+        assert!(read_around(1, |_, _| Err(io::ErrorKind::PermissionDenied.into())).is_err());
+    }
 }
