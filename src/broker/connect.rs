@@ -188,6 +188,7 @@ impl Shard {
             }
             self.queue_moves(session);
             self.send_waiting(id.slot);
+            self.resume_fetches(session);
         }
     }
 

@@ -7,7 +7,6 @@ use super::acks::PendingAcks;
 use super::aliases::{Alias, TopicAliases};
 use super::authenticate::Authentication;
 use super::budget::{Counted, HeldBytes};
-use super::fetch::Fetches;
 use super::ids::ConnId;
 use super::outbox::OutBatch;
 use super::rate::Rate;
@@ -106,8 +105,8 @@ pub struct Connection {
     pub refused_publish_flags: u8,
     /// The client wants reason strings and user properties (Request Problem Information).
     pub problem_info: bool,
-    /// Subscriptions that wait for retained messages.
-    pub fetches: Option<Box<Fetches>>,
+    /// Subscriptions of its session wait for retained messages.
+    pub fetches: bool,
     /// Keep-alive times one and a half, ms; 0 without.
     pub patience_ms: u32,
     pub last_seen: u64,
@@ -157,7 +156,7 @@ impl Connection {
             looked_at: 0,
             refused_publish_flags: 0,
             problem_info: true,
-            fetches: None,
+            fetches: false,
             patience_ms: 0,
             last_seen: now,
             timer: None,

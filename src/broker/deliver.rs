@@ -321,7 +321,7 @@ impl Shard {
             self.counters.deliveries_acknowledged += 1;
             self.queue_moves(index);
             self.send_waiting(id.slot);
-            self.continue_fetches(id.slot);
+            self.continue_fetches(index);
         } else if outgoing.is_in_flight(packet_id) {
             self.refuse(id, DecodeError::protocol(WRONG_ACKNOWLEDGEMENT));
         }

@@ -68,7 +68,6 @@ impl Shard {
     pub(super) fn end_connection(&mut self, id: ConnId, will: Will, cause: CloseCause) {
         self.finish_run();
         self.counters.count_closed(cause);
-        self.cancel_fetches(id.slot);
         let Some(conn) = self.connections.get_mut(id) else { return };
         conn.state = State::Closing;
         conn.partial = Vec::new();
@@ -147,6 +146,7 @@ impl Shard {
         // Whatever happens first, a pending will is not forgotten with the session [MQTT-3.1.3-9].
         self.publish_will(index);
         self.forget_exchanges(index);
+        self.cancel_fetches(index);
         let Some(mut session) = self.sessions.remove(index) else { return };
         self.note_ended(&session);
         if let Some(timer) = session.expiry_timer.take() {

@@ -1,6 +1,7 @@
 //! Retained messages on their way to a new subscription: the subscriber's shard pulls them slice by slice from the shards that own them, as fast as the
 //! client takes them. So a wildcard over a million retained messages neither holds up a turn nor fills memory, and none is lost for want of room: what is
-//! asked for has its room, and a connection asks for a few slices at a time, whatever the number of its subscriptions.
+//! asked for has its room, and a client asks for a few slices at a time, whatever the number of its subscriptions. It is the session that asks: what its
+//! client did not take before it lost the connection comes on the next one [MQTT-3.3.1-6] [MQTT-3.3.1-9].
 //!
 //! A live message may overtake the retained one of the same topic, because they come from different shards. Topics that were delivered live since the
 //! SUBSCRIBE are remembered while it is fetched for, and their retained message, which is older or the same, is left out.
@@ -15,7 +16,7 @@ use super::ids::{ConnId, ShardId, ShardSet};
 use super::message::{Delivery, Message, SubscriptionIds};
 use super::peer::{Batch, PeerMessage, PeerOptions, PeerPublish};
 use super::retained::Cursor;
-use super::session::{FixedHasher, Subscription, delivered_qos, owner_of};
+use super::session::{FixedHasher, Session, Subscription, delivered_qos, owner_of};
 use super::shard::Shard;
 use super::topics::{Subscriber, is_wildcard};
 use crate::metrics::DropReason;
@@ -25,7 +26,7 @@ use crate::mqtt::ReasonCode;
 const SLICE: u32 = 64;
 /// Bytes after which a slice ends; its last message may be of any size.
 const SLICE_BYTES: usize = 64 * 1024;
-/// Subscriptions of one connection that are read for at the same time.
+/// Subscriptions of one session that are read for at the same time.
 const READING: usize = 4;
 /// With more than this waiting for a shard, what it asks for next has to wait as well.
 const PEER_HIGH_WATER_BYTES: usize = 8 * 1024 * 1024;
@@ -35,7 +36,7 @@ const ROOM_BYTES: usize = 256 * 1024;
 const MAX_LIVE: usize = 100_000;
 /// What such a topic takes, with the table's free room.
 const LIVE_BYTES: u64 = 32;
-/// Subscriptions of one connection that may wait for retained messages.
+/// Subscriptions of one session that may wait for retained messages.
 pub(super) const MAX_FETCHES: usize = 100_000;
 
 /// A subscription whose turn has not come.
@@ -66,7 +67,7 @@ struct Reading {
     max: u32,
 }
 
-/// The subscriptions of one connection that wait for retained messages.
+/// The subscriptions of one session that wait for retained messages.
 #[derive(Debug)]
 pub struct Fetches {
     waiting: VecDeque<Waiting>,
@@ -121,24 +122,33 @@ impl Fetches {
 
 impl Shard {
     /// Notes that a subscription is to get the retained messages of its filter, once its SUBACK has left [MQTT-3.3.1-6] [MQTT-3.8.4-4].
-    pub(super) fn add_fetch(&mut self, conn: ConnId, filter: &str, subscriber: Subscriber) {
-        let Some(conn) = self.connections.get_mut(conn) else { return };
+    pub(super) fn add_fetch(&mut self, filter: &str, subscriber: Subscriber) {
+        let Some(session) = self.sessions.get_mut(subscriber.session) else { return };
         self.last_fetch += 1;
         let waiting = Waiting { id: self.last_fetch, filter: filter.into(), subscriber };
-        conn.fetches.get_or_insert_with(|| Box::new(Fetches::new(&self.held_bytes))).push(waiting);
+        session.fetches.get_or_insert_with(|| Box::new(Fetches::new(&self.held_bytes))).push(waiting);
     }
 
     /// The SUBACK for everything up to this fetch has left.
-    pub(super) fn release_fetches(&mut self, slot: u32, up_to: u64) {
-        let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) else { return };
+    pub(super) fn release_fetches(&mut self, index: u32, up_to: u64) {
+        let Some(fetches) = self.fetches_of(index) else { return };
         fetches.released = up_to;
-        self.continue_fetches(slot);
+        self.continue_fetches(index);
+    }
+
+    /// The session has a new connection: it goes on with what the last one did not take, also where the SUBACK was not among that.
+    pub(super) fn resume_fetches(&mut self, index: u32) {
+        self.release_fetches(index, self.last_fetch);
+    }
+
+    fn fetches_of(&mut self, index: u32) -> Option<&mut Fetches> {
+        self.sessions.get_mut(index)?.fetches.as_deref_mut()
     }
 
     /// Asks for more where the client has room for it.
-    pub(super) fn continue_fetches(&mut self, slot: u32) {
-        while let Some(room) = self.room_for_fetches(slot) {
-            let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) else { return };
+    pub(super) fn continue_fetches(&mut self, index: u32) {
+        while let Some(room) = self.room_for_fetches(index) {
+            let Some(fetches) = self.sessions.get_mut(index).and_then(|session| session.fetches.as_mut()) else { return };
             if let Some(reading) = fetches.reading.iter_mut().find(|reading| reading.asked.is_empty()) {
                 reading.asked = reading.open;
                 reading.max = (room / reading.open.len().max(1)).clamp(1, SLICE);
@@ -151,21 +161,22 @@ impl Shard {
             let may_begin = fetches.reading.len() < READING && fetches.waiting.front().is_some_and(|next| next.id <= fetches.released);
             let next = if may_begin { fetches.pop() } else { None };
             let Some(next) = next else { break };
-            self.begin_fetch(slot, next);
+            self.begin_fetch(next);
         }
-        self.forget_fetches_if_done(slot);
+        self.note_fetches(index);
     }
 
     /// How many messages may be asked for now; `None` if none, or nobody waits.
-    fn room_for_fetches(&self, slot: u32) -> Option<u32> {
-        let conn = self.connections.slot(slot)?;
-        let fetches = conn.fetches.as_ref()?;
-        let queued = self.sessions.get(conn.session)?.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued() as u32);
+    fn room_for_fetches(&self, index: u32) -> Option<u32> {
+        let session = self.sessions.get(index)?;
+        let fetches = session.fetches.as_ref()?;
+        let conn = self.connections.slot(session.connection)?;
+        let queued = session.outgoing.as_ref().map_or(0, |outgoing| outgoing.queued() as u32);
         let room = self.limits.max_queued_messages.saturating_sub(queued + fetches.promised());
         (conn.unsent() <= ROOM_BYTES && conn.unsent() as u64 <= self.allowed_unsent && queued <= SLICE && room > 0).then_some(room)
     }
 
-    fn begin_fetch(&mut self, slot: u32, next: Waiting) {
+    fn begin_fetch(&mut self, next: Waiting) {
         let Waiting { id, filter, subscriber } = next;
         if !self.is_subscribed(subscriber.session, &filter) {
             // Unsubscribed meanwhile [MQTT-3.10.4-2].
@@ -183,13 +194,12 @@ impl Shard {
         } else {
             let owner = owner_of(&filter, self.shards);
             if owner == self.id {
-                return self.deliver_own_retained(slot, id, &filter, subscriber);
+                return self.deliver_own_retained(id, &filter, subscriber);
             }
             open.insert(owner);
         }
-        let Some(conn) = self.connections.slot_mut(slot) else { return };
-        self.fetching.insert(id, ConnId { slot, generation: conn.generation });
-        if let Some(fetches) = &mut conn.fetches {
+        self.fetching.insert(id, subscriber.session);
+        if let Some(fetches) = self.fetches_of(subscriber.session) {
             fetches.reading.push(Reading { id, filter, subscriber, open, asked: ShardSet::default(), max: 0 });
         }
     }
@@ -200,29 +210,29 @@ impl Shard {
     }
 
     /// The retained message of one topic that this shard owns: no way to go.
-    fn deliver_own_retained(&mut self, slot: u32, id: u64, topic: &str, subscriber: Subscriber) {
+    fn deliver_own_retained(&mut self, id: u64, topic: &str, subscriber: Subscriber) {
         let now = self.now;
         let Some(message) = self.retained.get(topic).filter(|message| message.expires_at > now).cloned() else { return };
         let fingerprint = self.topics.fingerprint(topic);
-        let fetches = self.connections.slot(slot).and_then(|conn| conn.fetches.as_ref());
+        let fetches = self.fetches_of(subscriber.session);
         if fetches.is_some_and(|fetches| !fetches.overtaken(id, fingerprint)) {
             self.deliver_retained(message, subscriber);
         }
     }
 
-    /// Forgets the fetches of a connection that ends.
-    pub(super) fn cancel_fetches(&mut self, slot: u32) {
-        let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.take()) else { return };
+    /// Forgets the fetches of a session.
+    pub(super) fn cancel_fetches(&mut self, index: u32) {
+        let Some(fetches) = self.sessions.get_mut(index).and_then(|session| session.fetches.take()) else { return };
         fetches.reading.iter().for_each(|reading| self.cancel_reading(reading));
     }
 
     /// The client has unsubscribed: nothing more is read for this filter. (One that waits finds out when its turn comes.)
-    pub(super) fn cancel_fetch(&mut self, slot: u32, filter: &str) {
-        let Some(fetches) = self.connections.slot_mut(slot).and_then(|conn| conn.fetches.as_mut()) else { return };
+    pub(super) fn cancel_fetch(&mut self, index: u32, filter: &str) {
+        let Some(fetches) = self.fetches_of(index) else { return };
         let cancelled: Vec<Reading> = fetches.reading.extract_if(.., |reading| *reading.filter == *filter).collect();
         cancelled.iter().for_each(|reading| self.cancel_reading(reading));
         if !cancelled.is_empty() {
-            self.continue_fetches(slot);
+            self.continue_fetches(index);
         }
     }
 
@@ -233,23 +243,33 @@ impl Shard {
         }
     }
 
-    fn forget_fetches_if_done(&mut self, slot: u32) {
-        if let Some(conn) = self.connections.slot_mut(slot)
-            && conn.fetches.as_ref().is_some_and(|fetches| fetches.len() == 0)
-        {
-            conn.fetches = None;
+    /// Forgets fetches that are done, and lets the connection know whether there are any.
+    fn note_fetches(&mut self, index: u32) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        if session.fetches.as_ref().is_some_and(|fetches| fetches.len() == 0) {
+            session.fetches = None;
+        }
+        let (slot, fetches) = (session.connection, session.fetches.is_some());
+        if let Some(conn) = self.connections.slot_mut(slot) {
+            conn.fetches = fetches;
         }
     }
 
     /// A message that was published with RETAIN reached a client live: what its fetches still bring for the topic is older.
     pub(super) fn note_live_retained(&mut self, session: u32, topic: &str) {
-        let Some(slot) = self.sessions.get(session).map(|session| session.connection) else { return };
         let last = self.last_fetch;
-        let Some(conn) = self.connections.slot_mut(slot) else { return };
-        let generation = conn.generation;
-        let Some(fetches) = &mut conn.fetches else { return };
-        if fetches.note_live(self.topics.fingerprint(topic), last) > MAX_LIVE {
-            // It has left its retained messages unread for that long: what it is still owed cannot be told any more.
+        let Some(Session { fetches: Some(fetches), connection, .. }) = self.sessions.get_mut(session) else { return };
+        if fetches.note_live(self.topics.fingerprint(topic), last) <= MAX_LIVE {
+            return;
+        }
+        // It has left its retained messages unread for that long: what it is still owed cannot be told any more.
+        let slot = *connection;
+        tracing::warn!(
+            session,
+            "a client did not take its retained messages while {MAX_LIVE} others were published: it gets no more of them"
+        );
+        self.cancel_fetches(session);
+        if let Some(generation) = self.connections.slot(slot).map(|conn| conn.generation) {
             self.disconnect(ConnId { slot, generation }, ReasonCode::QUOTA_EXCEEDED, Will::Publish);
         }
     }
@@ -282,7 +302,7 @@ impl Shard {
             })
     }
 
-    /// A slice for a connection of this shard: the messages are shared with the store, not copied.
+    /// A slice for a session of this shard: the messages are shared with the store, not copied.
     fn deliver_own_slice(&mut self, fetch: u64, cursor: &mut Cursor, max: u32) -> bool {
         let now = self.now;
         let mut found: Vec<Message> = Vec::new();
@@ -302,7 +322,7 @@ impl Shard {
         done
     }
 
-    /// A retained message for a connection of this shard.
+    /// A retained message for a session of this shard.
     pub(super) fn on_retained_item(&mut self, fetch: u64, publish: &PeerPublish, batch: &Batch) {
         let incoming = batch.view(publish);
         if let Some(subscriber) = self.subscriber_of_item(fetch, incoming.topic) {
@@ -319,8 +339,8 @@ impl Shard {
     }
 
     fn fetches_with(&mut self, fetch: u64) -> Option<&mut Fetches> {
-        let conn = *self.fetching.get(&fetch)?;
-        self.connections.get_mut(conn)?.fetches.as_deref_mut()
+        let session = *self.fetching.get(&fetch)?;
+        self.fetches_of(session)
     }
 
     /// A retained message that is sent because of a SUBSCRIBE carries RETAIN [MQTT-3.3.1-8].
@@ -340,7 +360,7 @@ impl Shard {
 
     /// A shard has answered.
     pub(super) fn on_retained_slice(&mut self, from: ShardId, id: u64, done: bool) {
-        let Some(&conn) = self.fetching.get(&id) else { return };
+        let Some(&session) = self.fetching.get(&id) else { return };
         let Some(fetches) = self.fetches_with(id) else { return };
         let Some(index) = fetches.reading.iter().position(|reading| reading.id == id) else { return };
         let reading = &mut fetches.reading[index];
@@ -352,6 +372,6 @@ impl Shard {
             fetches.reading.swap_remove(index);
             self.fetching.remove(&id);
         }
-        self.continue_fetches(conn.slot);
+        self.continue_fetches(session);
     }
 }

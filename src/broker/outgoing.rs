@@ -88,6 +88,10 @@ impl Drop for Outgoing {
 
 /// Identifiers run from 1 to 65,535.
 const IDS: u64 = 65_535;
+/// Numbers that are passed over at most because their identifiers are in use.
+const SKIPS: usize = 16;
+/// A window that holds more entries than this, and four times as many as there are unfinished ones, is rid of the finished ones.
+const SPARSE: usize = 64;
 
 /// The packet identifier of the message with this number; numbers begin with 1.
 pub fn packet_id(number: u64) -> u16 {
@@ -161,15 +165,27 @@ impl Outgoing {
     /// Whether one more message may be sent now with `limit` in flight at most [MQTT-4.9.0-2]; nothing else waits for that [MQTT-3.3.4-10]. Its packet
     /// identifier is not in use [MQTT-2.2.1-4] [MQTT-2.3.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1].
     pub fn window_open(&self, limit: u16) -> bool {
-        let next = self.queue.front().map_or(self.last_number + 1, |waiting| waiting.number);
-        let id_is_free = self.window.front().is_none_or(|front| next - front.number < IDS);
+        let id_is_free = match self.queue.front() {
+            Some(waiting) => self.is_free(waiting.number),
+            None => self.free_number().is_some(),
+        };
         self.resend_at == self.window.len() && self.under_way < u32::from(limit) && id_is_free
     }
 
-    /// A number for a message that joins the session.
+    /// A number for a message that joins the session. One whose identifier is in use is passed over: a message that is never acknowledged would stop all
+    /// others when the identifiers have gone round. (Only one that was itself still in the queue then can do that, in a queue of more than all identifiers.)
     pub fn give_number(&mut self) -> u64 {
-        self.last_number += 1;
+        self.last_number = self.free_number().unwrap_or(self.last_number + 1);
         self.last_number
+    }
+
+    fn free_number(&self) -> Option<u64> {
+        (self.last_number + 1..).take(SKIPS).find(|&number| self.is_free(number))
+    }
+
+    /// Whether no message in flight has the identifier of this number.
+    fn is_free(&self, number: u64) -> bool {
+        self.window.front().is_none_or(|front| number - front.number < IDS) || !self.is_in_flight(packet_id(number))
     }
 
     /// Takes a message into the window. The caller has seen that the window is open.
@@ -181,14 +197,16 @@ impl Outgoing {
         self.under_way += 1;
     }
 
+    /// The place of the unfinished message with this identifier.
     fn index(&self, packet_id: u16) -> Option<usize> {
-        let front = self.window.front()?.number;
+        let (front, back) = (self.window.front()?.number, self.window.back()?.number);
         let distance = (u64::from(packet_id).checked_sub(1)? + IDS - (front - 1) % IDS) % IDS;
-        let number = front + distance;
-        match self.window.get(distance as usize) {
-            Some(entry) if entry.number == number => Some(distance as usize),
-            _ => self.window.binary_search_by_key(&number, |entry| entry.number).ok(),
-        }
+        let first = front + distance;
+        // Where nothing was left out between, it stands where it is expected. Where an old message keeps the window open, identifiers have gone round.
+        let expected = self.window.get(distance as usize).filter(|entry| entry.number == first).map(|_| distance as usize);
+        let unfinished = |index: &usize| !matches!(self.window[*index].stage, Stage::Done);
+        let place = |number: u64| self.window.binary_search_by_key(&number, |entry| entry.number).ok();
+        expected.filter(unfinished).or_else(|| (first..=back).step_by(IDS as usize).find_map(|number| place(number).filter(unfinished)))
     }
 
     /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over, and not before [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5].
@@ -196,7 +214,7 @@ impl Outgoing {
     pub fn finish(&mut self, packet_id: u16, expected: impl Fn(&Stage) -> bool) -> Option<u64> {
         let index = self.index(packet_id)?;
         let number = self.window[index].number;
-        if matches!(self.window[index].stage, Stage::Done) || !expected(&self.window[index].stage) {
+        if !expected(&self.window[index].stage) {
             return None;
         }
         if let Stage::Published(delivery) = std::mem::replace(&mut self.window[index].stage, Stage::Done) {
@@ -210,12 +228,23 @@ impl Outgoing {
             self.window.pop_front();
             self.resend_at = self.resend_at.saturating_sub(1);
         }
+        if self.window.len() > SPARSE.max(4 * self.unfinished as usize) {
+            self.forget_finished();
+        }
         Some(number)
+    }
+
+    /// An old message keeps the window open: those behind it that are finished need not stay.
+    #[cold]
+    fn forget_finished(&mut self) {
+        let unfinished = |entry: &InFlight| !matches!(entry.stage, Stage::Done);
+        self.resend_at = self.window.range(..self.resend_at).filter(|entry| unfinished(entry)).count();
+        self.window.retain(unfinished);
     }
 
     /// Whether a message with this identifier is in flight, at whatever stage.
     pub fn is_in_flight(&self, packet_id: u16) -> bool {
-        self.index(packet_id).is_some_and(|index| !matches!(self.window[index].stage, Stage::Done))
+        self.index(packet_id).is_some()
     }
 
     /// PUBREC: forgets the message [MQTT-4.3.3-6] and waits for PUBCOMP. Returns its number, if the identifier is of a QoS 2 message in flight.

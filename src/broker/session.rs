@@ -9,6 +9,7 @@ use slab::Slab;
 use super::acks::TicketId;
 use super::budget::{Counted, HeldBytes, SUBSCRIPTION_BYTES};
 use super::connection::NONE;
+use super::fetch::Fetches;
 use super::ids::ShardId;
 use super::message::Message;
 use super::outgoing::Outgoing;
@@ -200,6 +201,8 @@ pub struct Session {
     held_bytes: HeldBytes,
     /// QoS 2 packet identifiers that the client has not released.
     pub received: Option<Box<ReceivedIds>>,
+    /// Subscriptions that wait for retained messages.
+    pub fetches: Option<Box<Fetches>>,
     /// Where there is a journal and the session outlives its connection.
     pub durable: Option<Box<Durable>>,
 }
@@ -284,6 +287,7 @@ impl Sessions {
             outgoing: None,
             held_bytes: self.held_bytes.clone(),
             received: None,
+            fetches: None,
             durable: None,
         }) as u32;
         let (slots, hasher) = (&self.slots, &self.hasher);

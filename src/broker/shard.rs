@@ -72,8 +72,8 @@ pub struct Shard {
     pub(super) sweep: Sweep,
     /// Retained messages that other shards are reading, slice by slice.
     pub(super) cursors: HashMap<(ShardId, u64), Cursor, FixedHasher>,
-    /// Connections of this shard by the fetches that are read for them.
-    pub(super) fetching: HashMap<u64, ConnId, FixedHasher>,
+    /// Sessions of this shard by the fetches that are read for them.
+    pub(super) fetching: HashMap<u64, u32, FixedHasher>,
     pub(super) last_fetch: u64,
     pub(super) tickets: Tickets,
     pub(super) wheel: Wheel<TimerKey>,
@@ -350,10 +350,10 @@ impl Shard {
             self.dirty.push(id.slot);
         }
         if conn.state == State::Connected {
-            let fetches = conn.fetches.is_some();
+            let waits_for = conn.fetches.then_some(conn.session);
             self.send_waiting(id.slot);
-            if fetches {
-                self.continue_fetches(id.slot);
+            if let Some(session) = waits_for {
+                self.continue_fetches(session);
             }
         }
     }

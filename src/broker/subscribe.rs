@@ -70,7 +70,7 @@ impl Shard {
         if let Some(refused) = self.refuse_subscription(terms, entry.filter, shared.is_some(), subscription_id, v5) {
             return refused;
         }
-        if let Some(limit) = self.no_room_for(id, index, entry.filter) {
+        if let Some(limit) = self.no_room_for(index, entry.filter) {
             self.refuse_for(index, limit);
             return Ok(failure(v5, ReasonCode::QUOTA_EXCEEDED));
         }
@@ -96,7 +96,7 @@ impl Shard {
                     RetainHandling::DoNotSend => false,
                 };
                 if wanted {
-                    self.add_fetch(id, entry.filter, subscriber);
+                    self.add_fetch(entry.filter, subscriber);
                 }
                 Subscription::Filter(added.id)
             }
@@ -110,9 +110,10 @@ impl Shard {
     }
 
     /// The limit that stands against one more subscription of a session.
-    fn no_room_for(&self, id: ConnId, index: u32, filter: &str) -> Option<RefuseReason> {
-        let subscribed = self.sessions.get(index).map_or(0, |session| session.subscriptions.len());
-        let fetches = self.connections.get(id).and_then(|conn| conn.fetches.as_ref()).map_or(0, |fetches| fetches.len());
+    fn no_room_for(&self, index: u32, filter: &str) -> Option<RefuseReason> {
+        let session = self.sessions.get(index);
+        let subscribed = session.map_or(0, |session| session.subscriptions.len());
+        let fetches = session.and_then(|session| session.fetches.as_ref()).map_or(0, |fetches| fetches.len());
         let full = subscribed >= self.limits.max_subscriptions_per_client as usize;
         if fetches >= MAX_FETCHES || full && !self.has_subscription(index, filter) {
             return Some(RefuseReason::Subscriptions);
@@ -123,9 +124,7 @@ impl Shard {
 
     /// Every shard knows the subscriptions: the client is told, and gets the retained messages [MQTT-3.8.4-1] [MQTT-3.8.4-2].
     pub(super) fn send_suback(&mut self, suback: &WaitingSuback) {
-        if self.session_of(suback.conn).is_none() {
-            return;
-        }
+        let Some(session) = self.session_of(suback.conn) else { return };
         let Some(conn) = self.output(suback.conn.slot) else { return };
         // [MQTT-2.2.1-6] [MQTT-2.3.1-7]; without properties [MQTT-3.9.2-1] [MQTT-3.9.2-2]
         let version = conn.version;
@@ -134,7 +133,7 @@ impl Shard {
         }
         self.counters.packets_sent += 1;
         self.gate(suback.conn.slot, suback.commit);
-        self.release_fetches(suback.conn.slot, suback.last_fetch);
+        self.release_fetches(session, suback.last_fetch);
     }
 
     pub(super) fn on_unsubscribe(&mut self, id: ConnId, packet: &Unsubscribe<'_>) {
@@ -156,7 +155,7 @@ impl Shard {
                 None => self.topics.find(filter).is_some_and(|filter| self.unsubscribe_one(index, Subscription::Filter(filter))),
             };
             if existed {
-                self.cancel_fetch(id.slot, filter);
+                self.cancel_fetch(index, filter);
                 self.note_unsubscribed(index, filter);
             }
             codes.push(if existed { ReasonCode::SUCCESS.0 } else { ReasonCode::NO_SUBSCRIPTION_EXISTED.0 });

@@ -19,6 +19,7 @@ on_every_configuration! {
     it_ends_with_its_expiry,
     a_wildcard_brings_all_of_five_thousand,
     a_wildcard_brings_all_to_a_client_that_takes_one_at_a_time,
+    what_was_not_taken_before_the_connection_broke_comes_on_the_next_one,
     many_filters_in_one_subscribe_bring_all_of_theirs,
     nothing_more_comes_after_an_unsubscribe,
     the_newest_message_is_the_last_that_a_new_subscriber_sees,
@@ -331,6 +332,36 @@ fn a_wildcard_brings_all_to_a_client_that_takes_one_at_a_time(broker: &Broker) {
         let mut subscriber = broker.connect(&connect);
         subscriber.subscribe(&format!("{base}/#"), 1);
         expect_all(&markers, &mut subscriber, MESSAGES);
+    }
+}
+
+/// [MQTT-3.3.1-6] of 3.1.1, [MQTT-3.3.1-9] of 5.0: the client will not subscribe again, since its session is present.
+fn what_was_not_taken_before_the_connection_broke_comes_on_the_next_one(broker: &Broker) {
+    const COUNT: usize = 2_000;
+    let base = broker.topic("broken", 0);
+    let mut publisher = connect(broker, V5, "publisher", 0);
+    for number in 0..COUNT {
+        publisher.retain(&format!("{base}/{number}"), &format!("{number}"));
+    }
+    for &(here, _) in broker.places() {
+        let v3 = Connect::new(V311, &broker.client_id("broken3", here)).resume();
+        let v5 = Connect::new(V5, &broker.client_id("broken5", here)).durable(60).properties(&[property::receive_maximum(10)]);
+        for connect in [v3, v5] {
+            let mut found = std::collections::BTreeSet::new();
+            let mut subscriber = broker.connect(&connect);
+            subscriber.subscribe(&format!("{base}/#"), 1);
+            // It breaks three times, with some acknowledged and some not.
+            for _ in 0..3 {
+                (0..5).for_each(|_| _ = found.insert(subscriber.publish_acknowledged().text().to_owned()));
+                subscriber.publish();
+                subscriber.vanish();
+                subscriber = broker.connect(&connect);
+            }
+            while found.len() < COUNT {
+                found.insert(subscriber.publish_acknowledged().text().to_owned());
+            }
+            subscriber.disconnect();
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The exchanges of QoS 1 and 2 (section 4.3): when nothing is sent again, and what comes of a message that cannot be taken.
 
 use ringmq::config::{Limits, QueueFull};
-use ringmq::mqtt::{PublishOut, QoS, ReasonCode, Version};
+use ringmq::mqtt::{Packet, PublishOut, QoS, ReasonCode, Version};
 
-use super::world::{Client, LATE_MS, V5, V311, World, ack, ack_with, message, payloads, publish};
+use super::world::{Client, LATE_MS, V5, V311, World, ack, ack_with, message, packet, payloads, publish};
 
 /// A subscriber with a kept session, at QoS 2.
 fn subscriber(world: &mut World, version: Version) -> Client {
@@ -25,6 +25,42 @@ fn nothing_is_sent_again_on_the_same_connection() {
         world.take(client);
         world.pass(24 * 3_600_000);
         world.assert_silent(client);
+    }
+}
+
+/// [MQTT-2.2.1-4] [MQTT-2.3.1-4]: a message that is not acknowledged keeps its identifier, and holds nothing else up, however often the others go round.
+#[test]
+fn a_message_that_is_never_acknowledged_stops_no_other() {
+    // As it was sent, and after PUBREC.
+    for released in [false, true] {
+        let mut world = World::standard();
+        let client = subscriber(&mut world, V5);
+        world.publish(message("t", b"held", QoS::ExactlyOnce));
+        assert_eq!(payloads(V5, &world.take(client)), [b"held"]);
+        if released {
+            world.send(client, &ack(0x50, 1));
+            assert_eq!(world.take(client), ack(0x62, 1));
+        }
+        let publisher = world.client(V5, "publisher");
+        let other = publish(V5, message("t", b"other", QoS::AtLeastOnce));
+        for _ in 0..70_000 {
+            world.send(publisher, &other);
+            world.take(publisher);
+            let sent = world.take(client);
+            let Packet::Publish(publish) = packet(V5, &sent) else { panic!("{sent:02x?} is no PUBLISH") };
+            assert_ne!(publish.packet_id, 1);
+            world.send(client, &ack(0x40, publish.packet_id));
+        }
+        // After all that it is still known.
+        world.vanish(client);
+        let (client, _) = world.durable(V5, "subscriber");
+        let again = world.take(client);
+        match packet(V5, &again) {
+            Packet::Publish(publish) => {
+                assert_eq!((publish.packet_id, publish.dup, publish.payload, released), (1, true, &b"held"[..], false))
+            }
+            _ => assert_eq!((again, released), (ack(0x62, 1), true)),
+        }
     }
 }
 
