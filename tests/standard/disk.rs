@@ -26,9 +26,13 @@ impl Durable {
     /// Takes what is to be written.
     fn write(&mut self) {
         for (shard, under_way) in self.world.shards.iter_mut().zip(&mut self.under_way) {
-            while let Some(job) = shard.next_job() {
-                if let JournalJob::Commit { number, .. } = job {
-                    under_way.push(number);
+            // A log is written anew in some steps, and not each of them makes a commit.
+            let mut idle = 0;
+            while idle < 8 {
+                idle += 1;
+                if let Some(job) = shard.next_job() {
+                    idle = 0;
+                    under_way.extend(if let JournalJob::Commit { number, .. } = job { Some(number) } else { None });
                 }
             }
         }

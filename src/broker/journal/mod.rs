@@ -79,6 +79,8 @@ pub struct Journal {
     written_bytes: u64,
     /// Bytes that the last rewriting took: about what is live, sessions and subscriptions included.
     live_bytes: u64,
+    /// Of `records`, what counts as live already.
+    counted_bytes: u64,
     /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
     rewrite_bytes: u64,
     /// Length from which on nothing new is taken, bytes. What says that something is over is always written.
@@ -134,7 +136,7 @@ impl Journal {
         let number = self.number;
         self.number += 1;
         let bytes = self.records.len() as u64;
-        self.written_bytes += bytes;
+        self.written_bytes += bytes.saturating_sub(std::mem::take(&mut self.counted_bytes));
         self.under_way_bytes += bytes;
         self.under_way.push_back((number, bytes));
         Some(JournalJob::Commit { number, records: std::mem::take(&mut self.records) })
@@ -165,6 +167,7 @@ impl Shard {
             failing: false,
             written_bytes: 0,
             live_bytes: 0,
+            counted_bytes: 0,
             rewrite_bytes: REWRITE_BYTES,
             quota_bytes: u64::MAX,
             rewrite: None,

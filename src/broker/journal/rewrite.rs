@@ -43,10 +43,12 @@ impl Rewrite {
 }
 
 impl Journal {
-    /// Whether it is worth the trouble to write what is live anew: much has been written since the last time; or half the quota is used, and some has.
+    /// Whether it is worth the trouble to write what is live anew: much has been written since the last time; or half the quota is used, and some
+    /// has; or all of it, and a little: the word that a message is done with is short, and gives all of its room back.
     fn is_too_long(&self) -> bool {
         self.written_bytes > 2 * self.live_bytes + self.rewrite_bytes
             || self.length() > self.quota_bytes / 2 && self.written_bytes > self.live_bytes / 4 + self.quota_bytes / 16
+            || self.length() >= self.quota_bytes && self.written_bytes > self.quota_bytes / 128
     }
 
     /// Whether there is more to be written anew.
@@ -84,7 +86,9 @@ impl Shard {
         let Some(journal) = &mut self.journal else { return };
         let done = matches!(rewrite.stage, Stage::Written);
         if done {
-            journal.live_bytes = std::mem::take(&mut journal.written_bytes) + journal.records.len() as u64;
+            // The last of it is written with the commit that is being gathered: it must not count twice, or the log would be too long again at once.
+            journal.counted_bytes = journal.records.len() as u64;
+            journal.live_bytes = std::mem::take(&mut journal.written_bytes) + journal.counted_bytes;
             // With nothing live there is nothing to commit and to wait for.
             rewrite.last_number = journal.due();
         }
