@@ -37,7 +37,7 @@ impl Shard {
         let known = self.retained.get(incoming.topic).map(|old| u64::from(old.bytes()));
         let full = known.is_none() && self.retained.len() >= self.limits.max_retained_messages as usize
             || known.is_none() && self.pressure >= Pressure::RefuseMessages
-            || self.journal.as_ref().is_some_and(|journal| journal.is_failing())
+            || self.journal.as_ref().is_some_and(|journal| journal.is_full())
             || self.retained_bytes - known.unwrap_or(0) + bytes > self.limits.max_retained_bytes;
         if full {
             self.counters.count_dropped(DropReason::RetainedLimit, 1);

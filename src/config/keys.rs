@@ -30,6 +30,7 @@ fn full() -> Config {
         storage: Storage {
             data_dir: Some(PathBuf::new()),
             durability: Durability::default(),
+            max_bytes: 0,
             topics: vec![TopicDurability { filter: String::new(), durability: Durability::default() }],
         },
         log: Log::default(),

@@ -9,7 +9,7 @@ use super::rewrite::Rewrite;
 use crate::broker::message::{Delivery, NEVER};
 use crate::broker::peer::Exchange;
 use crate::broker::publish::is_sys;
-use crate::broker::session::{Durable, Kept, Received, Subscription, Will, home_of, owner_of};
+use crate::broker::session::{Durable, Kept, Received, Refusal, Subscription, Will, home_of, owner_of};
 use crate::broker::shard::Shard;
 use crate::broker::timers::TimerKey;
 use crate::broker::topics::{SubOptions, Subscriber};
@@ -24,7 +24,8 @@ impl Shard {
         let unix_ms = journal.unix_ms;
         journal.rewrite = Some(Rewrite::everything());
         let mut names = BTreeSet::new();
-        let mut restored = BTreeSet::new();
+        // 0 is nobody's name.
+        let mut restored = BTreeSet::from([0]);
         let mut taken: BTreeMap<_, Taken> = BTreeMap::new();
         for log in logs {
             let image = self.read_log(log, unix_ms);
@@ -35,13 +36,29 @@ impl Shard {
             names.extend(image.names);
             for (id, kept) in image.sessions {
                 // Two sessions of one name come from a damaged log only. The second gets a new one: in the new log they would be one session.
-                let id = if restored.insert(id) { id } else { self.entropy.fresh_number() };
+                let mut id = id;
+                while !restored.insert(id) {
+                    id = self.entropy.fresh_number();
+                }
                 self.restore_session(id, kept, unix_ms);
             }
         }
+        taken.retain(|(session, _), _| names.contains(session));
+        self.restore_refused(&taken);
         if let Some(journal) = &mut self.journal {
-            let open = taken.into_iter().filter(|((session, _), _)| names.contains(session));
-            journal.taken.extend(open.map(|((session, packet_id), taken)| (Exchange { session, packet_id }, taken)));
+            journal.taken.extend(taken.into_iter().map(|((session, packet_id), taken)| (Exchange { session, packet_id }, taken)));
+        }
+    }
+
+    /// Exchanges that were interrupted count as refused: nobody was told of the outcome.
+    fn restore_refused(&mut self, taken: &BTreeMap<(u64, u16), Taken>) {
+        let by_name: BTreeMap<u64, u32> = self.sessions.iter().map(|(index, session)| (session.durable_id(), index)).collect();
+        for (session, packet_id) in taken.keys() {
+            let Some(session) = by_name.get(session).and_then(|&index| self.sessions.get_mut(index)) else { continue };
+            if session.received().get(*packet_id).is_none() {
+                let refusal = Refusal { code: None, message: 0, noted: true };
+                session.received().refuse(*packet_id, refusal, usize::MAX);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use smallvec::SmallVec;
 
+use super::exchange::TakenBy;
 use super::image::Image;
 use super::record::{Record, Stored, next};
 use crate::mqtt::{QoS, Version};
@@ -17,6 +18,8 @@ fn records<'a>(text: &'a str, bytes: &'a [u8], number: u64, small: u16, flag: bo
     let stored = stored(text, bytes, (small % 3) as u8, flag, number);
     let session = number ^ 0x5A5A;
     let subscription_ids: SmallVec<[u32; 2]> = bytes.iter().take(4).map(|&byte| u32::from(byte) * 1_000).collect();
+    let names = |count: usize| bytes.iter().take(count).map(|&byte| u64::from(byte) << 40).collect();
+    let by = TakenBy { shard: small, shards: 3, refused: names(3), shares: names(1) };
     vec![
         Record::SetRetained(stored),
         Record::ClearRetained { topic: text },
@@ -33,7 +36,7 @@ fn records<'a>(text: &'a str, bytes: &'a [u8], number: u64, small: u16, flag: bo
         Record::Finished { session, number },
         Record::Received { session, packet_id: small, elsewhere: flag },
         Record::ReceivedEnded { session, packet_id: small },
-        Record::Taken { session, packet_id: small, digest: number, shard: small, shards: 3 },
+        Record::Taken { session, packet_id: small, digest: number, by },
         Record::TakenEnded { session, packet_id: small },
         Record::SessionEnded { session },
     ]
