@@ -53,7 +53,7 @@ impl ShardSet {
     }
 
     /// The members in ascending order.
-    pub fn iter(self) -> impl Iterator<Item = ShardId> {
+    pub fn iter(self) -> impl Iterator<Item = ShardId> + use<> {
         let mut left = self.0;
         std::iter::from_fn(move || {
             let next = (left != 0).then(|| left.trailing_zeros());

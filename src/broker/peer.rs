@@ -2,7 +2,7 @@
 //! reference-counted ever crosses a core (a shared count costs ten times the copy).
 
 use super::acks::TicketId;
-use super::ids::ShardId;
+use super::ids::{ShardId, ShardSet};
 use super::message::Incoming;
 use super::topics::InterestChange;
 use crate::config::Durability;
@@ -266,6 +266,8 @@ impl Batch {
 #[derive(Debug)]
 pub struct Peers {
     outbound: Vec<Batch>,
+    /// Those whose batches may hold something: with many shards most do not, and nobody is to look at each in every turn.
+    touched: ShardSet,
     spare: Vec<Batch>,
 }
 
@@ -276,23 +278,25 @@ impl Peers {
     const KEEP_BYTES: usize = 1024 * 1024;
 
     pub fn new(shards: u16) -> Peers {
-        Peers { outbound: (0..shards).map(|_| Batch::default()).collect(), spare: Vec::new() }
+        Peers { outbound: (0..shards).map(|_| Batch::default()).collect(), touched: ShardSet::default(), spare: Vec::new() }
     }
 
     /// The batch for a shard. The own shard has one too: what a shard tells itself takes the same way as what it tells others.
     pub fn to(&mut self, shard: ShardId) -> &mut Batch {
+        self.touched.insert(shard);
         &mut self.outbound[usize::from(shard.0)]
     }
 
     /// Takes the batch for a shard if there is anything in it.
     pub fn take(&mut self, shard: ShardId) -> Option<Batch> {
+        self.touched.remove(shard);
         let batch = &mut self.outbound[usize::from(shard.0)];
         (!batch.is_empty()).then(|| std::mem::replace(batch, self.spare.pop().unwrap_or_default()))
     }
 
     /// Puts a batch back that could not be handed over; it must be the one that was just taken.
     pub fn untake(&mut self, shard: ShardId, batch: Batch) {
-        let empty = std::mem::replace(&mut self.outbound[usize::from(shard.0)], batch);
+        let empty = std::mem::replace(self.to(shard), batch);
         self.recycle(empty);
     }
 
@@ -307,6 +311,11 @@ impl Peers {
     /// Keeps nothing for reuse.
     pub fn trim(&mut self) {
         self.spare = Vec::new();
+    }
+
+    /// The shards for which something may wait.
+    pub fn touched(&self) -> impl Iterator<Item = ShardId> + use<> {
+        self.touched.iter()
     }
 
     /// Bytes that wait for one shard.

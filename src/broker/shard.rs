@@ -275,6 +275,12 @@ impl Shard {
         self.wheel.next_deadline()
     }
 
+    /// The shards for which there may be a batch, and no others: in a turn most have nothing for most.
+    pub fn batch_targets(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.id;
+        self.peers.touched().filter(move |&shard| shard != own)
+    }
+
     /// What the shard has for another shard since it was last asked.
     pub fn take_batch(&mut self, to: ShardId) -> Option<Batch> {
         if to == self.id { None } else { self.peers.take(to) }
@@ -287,12 +293,12 @@ impl Shard {
 
     /// Bytes that wait for other shards.
     pub fn waiting_for_others(&self) -> u64 {
-        (0..self.shards).map(|shard| self.peers.waiting_bytes(ShardId(shard)) as u64).sum()
+        self.peers.touched().map(|shard| self.peers.waiting_bytes(shard) as u64).sum()
     }
 
     /// Whether other shards, or the disk, lag so far behind that publishers must wait.
     pub fn congested(&self) -> bool {
-        (0..self.shards).any(|shard| self.peers.waiting_bytes(ShardId(shard)) > PEER_HIGH_WATER_BYTES)
+        self.peers.touched().any(|shard| self.peers.waiting_bytes(shard) > PEER_HIGH_WATER_BYTES)
             || self.journal.as_ref().is_some_and(|journal| journal.congested())
     }
 

@@ -491,32 +491,24 @@ impl Shell {
     /// Hands batches and sockets to other shards, and wakes each that got something, once.
     fn hand_over(&mut self, pending: &mut Pending) {
         pending.batches_left = false;
-        let mut parcels = std::mem::take(&mut pending.parcels);
-        for to in 0..self.ports.outbound.len() {
+        for shard in self.shard.batch_targets() {
+            let to = usize::from(shard.0);
             let Some(ring) = self.ports.outbound[to].as_mut() else { continue };
-            let shard = ShardId(to as u16);
-            let mut given = false;
-            if let Some(batch) = self.shard.take_batch(shard) {
-                match ring.push(Parcel::Batch(batch)) {
-                    Ok(()) => given = true,
-                    Err(Parcel::Batch(batch)) => {
-                        self.shard.untake_batch(shard, batch);
-                        pending.batches_left = true;
-                    }
-                    Err(Parcel::Socket(_)) => {}
+            let Some(batch) = self.shard.take_batch(shard) else { continue };
+            match ring.push(Parcel::Batch(batch)) {
+                Err(Parcel::Batch(batch)) => {
+                    self.shard.untake_batch(shard, batch);
+                    pending.batches_left = true;
                 }
+                _ => self.bells[to].ring(),
             }
-            let (for_it, others): (Vec<_>, Vec<_>) = parcels.into_iter().partition(|(to, _)| *to == shard);
-            parcels = others;
-            for (_, moved) in for_it {
-                match ring.push(Parcel::Socket(moved)) {
-                    Ok(()) => given = true,
-                    Err(Parcel::Socket(moved)) => pending.parcels.push((shard, moved)),
-                    Err(Parcel::Batch(_)) => {}
-                }
-            }
-            if given {
-                self.bells[to].ring();
+        }
+        for (shard, moved) in std::mem::take(&mut pending.parcels) {
+            let to = usize::from(shard.0);
+            let Some(ring) = self.ports.outbound[to].as_mut() else { continue };
+            match ring.push(Parcel::Socket(moved)) {
+                Err(Parcel::Socket(moved)) => pending.parcels.push((shard, moved)),
+                _ => self.bells[to].ring(),
             }
         }
     }

@@ -64,9 +64,9 @@ impl Mesh {
                 shard.sent(0, conn, batch);
             }
             quiet &= !shard.has_work();
-            for to in 0..self.shards.len() {
-                if let Some(batch) = self.shards[from].take_batch(ShardId(to as u16)) {
-                    self.shards[to].peer_batch(0, ShardId(from as u16), batch);
+            for to in self.shards[from].batch_targets() {
+                if let Some(batch) = self.shards[from].take_batch(to) {
+                    self.shards[usize::from(to.0)].peer_batch(0, ShardId(from as u16), batch);
                     quiet = false;
                 }
             }

@@ -3,7 +3,8 @@
 //! The shape: exact filters in one hash table by fingerprint (`filters`); wildcard filters, of all shards, in a trie (`trie`); other
 //! shards' exact filters as fingerprints only (`remote`); shared groups, of all shards, in lists on their filter (`groups`).
 //! The cost: a publish is one hash of its topic, two probes, and a walk through the trie if any wildcard filter exists; it allocates
-//! nothing once [`Matches`] has grown. Subscribing and unsubscribing cost O(levels), whatever the number of subscribers.
+//! nothing once [`Matches`] has grown. Among very many filters that is mostly waiting for memory, for several topics at once (`warm`).
+//! Subscribing and unsubscribing cost O(levels), whatever the number of subscribers.
 //!
 //! Filters are taken as valid: who decodes a SUBSCRIBE has checked them. What a change means for the other shards is handed back as an
 //! [`InterestChange`]; sending it, and waiting for it before SUBACK, is the caller's.
