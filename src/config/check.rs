@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::error::Problem;
-use super::{Auth, Config, Limits, Listener, Redirect, Storage};
+use super::{Auth, Config, Engine, Limits, Listener, Redirect, Storage};
 
 /// Most shards of one broker.
 pub const MAX_SHARDS: u16 = 128;
@@ -33,6 +33,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     range("sys.interval_s", config.sys.interval_s, 0..=86_400)?;
     check_limits(&config.limits)?;
     check_auth(&config.auth)?;
+    check_engine(config.storage.engine)?;
     check_topics(&config.storage)?;
     if let Some(redirect) = &config.redirect {
         check_redirect(redirect)?;
@@ -79,6 +80,16 @@ fn check_auth(auth: &Auth) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn check_engine(engine: Engine) -> Result<(), Problem> {
+    match engine {
+        Engine::Fjall if !cfg!(feature = "engine-fjall") => {
+            let problem = "found \"fjall\", which this ringmq was built without; build it with `cargo build --features engine-fjall`, or take \"log\"";
+            Err(Problem::new("storage.engine", problem.to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_topics(storage: &Storage) -> Result<(), Problem> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::journal::{Done, Job, Journal};
-use super::{Backend, Storage};
+use super::{Backend, Engine, Storage};
 
 /// A directory that goes with the test.
 struct TempDir(PathBuf);
@@ -38,7 +38,7 @@ fn wait_for(journal: &mut Journal, number: u64) -> Done {
 
 /// Writes the commits of one run of a broker with one shard, and makes them count.
 fn run_once(dir: &Path, backend: Backend, payloads: &[&[u8]]) {
-    let mut storage = Storage::open(dir).unwrap();
+    let mut storage = Storage::open(dir, Engine::Log).unwrap();
     let mut journals = storage.start(1, backend, Arc::new(|_| {})).unwrap();
     let journal = &mut journals[0];
     for (index, payload) in payloads.iter().enumerate() {
@@ -52,7 +52,7 @@ fn run_once(dir: &Path, backend: Backend, payloads: &[&[u8]]) {
 }
 
 fn read_back(dir: &Path) -> Vec<Vec<Vec<u8>>> {
-    Storage::open(dir).unwrap().recovered.shards
+    Storage::open(dir, Engine::Log).unwrap().recovered.shards
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn what_was_committed_is_there_after_a_restart() {
 fn a_run_that_never_came_to_count_changes_nothing() {
     let dir = TempDir::new("uncounted");
     run_once(&dir.0, Backend::Blocking, &[b"kept"]);
-    let mut storage = Storage::open(&dir.0).unwrap();
+    let mut storage = Storage::open(&dir.0, Engine::Log).unwrap();
     let mut journals = storage.start(1, Backend::Blocking, Arc::new(|_| {})).unwrap();
     assert!(journals[0].submit(Job::Commit { number: 1, payload: b"lost".to_vec() }).is_ok());
     wait_for(&mut journals[0], 1);
@@ -83,7 +83,7 @@ fn a_run_that_never_came_to_count_changes_nothing() {
 #[test]
 fn segments_are_read_in_order_and_freed_ones_are_gone() {
     let dir = TempDir::new("segments");
-    let mut storage = Storage::open(&dir.0).unwrap();
+    let mut storage = Storage::open(&dir.0, Engine::Log).unwrap();
     let mut journals = storage.start(1, Backend::Glommio, Arc::new(|_| {})).unwrap();
     for number in 1..=12_u64 {
         assert!(journals[0].submit(Job::Commit { number, payload: vec![number as u8; 9] }).is_ok());
@@ -110,7 +110,7 @@ fn a_damaged_record_is_set_aside_and_the_rest_is_read() {
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[super::frame::HEADER + 5 + super::frame::HEADER] ^= 1;
     std::fs::write(&segment, &bytes).unwrap();
-    let recovered = Storage::open(&dir.0).unwrap().recovered;
+    let recovered = Storage::open(&dir.0, Engine::Log).unwrap().recovered;
     assert_eq!(recovered.shards, [[b"first".to_vec(), b"third".to_vec()]]);
     let [damage] = &recovered.damage[..] else { panic!("{:?}", recovered.damage) };
     let set_aside = std::fs::read(damage.set_aside.as_ref().unwrap()).unwrap();
@@ -120,11 +120,11 @@ fn a_damaged_record_is_set_aside_and_the_rest_is_read() {
 #[test]
 fn a_second_broker_on_the_same_directory_is_refused() {
     let dir = TempDir::new("locked");
-    let first = Storage::open(&dir.0).unwrap();
-    let error = Storage::open(&dir.0).err().unwrap();
+    let first = Storage::open(&dir.0, Engine::Log).unwrap();
+    let error = Storage::open(&dir.0, Engine::Log).err().unwrap();
     assert!(error.contains("another ringmq uses it"), "{error}");
     drop(first);
-    assert!(Storage::open(&dir.0).is_ok());
+    assert!(Storage::open(&dir.0, Engine::Log).is_ok());
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_foreign_or_later_directory_is_refused_with_the_remedy() {
         [("ringmq 2 epoch 1", "written in format 2"), ("something else", "none of ringmq's"), ("ringmq 1 epoch x", "names no epoch")]
     {
         std::fs::write(dir.0.join("CURRENT"), current).unwrap();
-        let error = Storage::open(&dir.0).err().unwrap();
+        let error = Storage::open(&dir.0, Engine::Log).err().unwrap();
         assert!(error.contains(expected), "{error}");
     }
 }

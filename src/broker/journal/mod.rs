@@ -6,10 +6,13 @@
 //!
 //! - [`record`]: the records as bytes. [`note`]: what the shard notes where something changes. [`exchange`]: QoS 2 messages that several shards take.
 //! - [`rewrite`]: what is live is written anew, a slice a turn, when the log has grown too long, and what lies before it may be deleted.
+//! - `keyed`, with the feature `engine-fjall`: the records as changes of keys and values, for a store that is no log.
 //! - [`image`]: one log of an earlier run, read. [`restore`]: the shard as the images say.
 
 pub mod exchange;
 pub mod image;
+#[cfg(feature = "engine-fjall")]
+pub mod keyed;
 mod note;
 pub mod record;
 mod restore;
@@ -79,8 +82,8 @@ pub struct Journal {
     written_bytes: u64,
     /// Bytes that the last rewriting took: about what is live, sessions and subscriptions included.
     live_bytes: u64,
-    /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
-    rewrite_bytes: u64,
+    /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next; `None` where whoever takes the commits keeps what is live.
+    rewrite_bytes: Option<u64>,
     rewrite: Option<Rewrite>,
     jobs: VecDeque<JournalJob>,
     /// The message that was written last, and the number that deliveries name it by; of this turn.
@@ -157,7 +160,7 @@ impl Shard {
             failing: false,
             written_bytes: 0,
             live_bytes: 0,
-            rewrite_bytes: REWRITE_BYTES,
+            rewrite_bytes: Some(REWRITE_BYTES),
             rewrite: None,
             jobs: VecDeque::new(),
             last_message: None,
@@ -167,8 +170,9 @@ impl Shard {
         }));
     }
 
-    /// How far the journal may grow beyond what is live before it is written anew, bytes; 64 MiB unless told otherwise.
-    pub fn rewrite_journal_after(&mut self, bytes: u64) {
+    /// How far the journal may grow beyond what is live before it is written anew, bytes; 64 MiB unless told otherwise. `None`: never, also not by
+    /// [`Shard::restore`], since whoever takes the commits keeps what is live, and nothing else.
+    pub fn rewrite_journal_after(&mut self, bytes: Option<u64>) {
         if let Some(journal) = &mut self.journal {
             journal.rewrite_bytes = bytes;
         }

@@ -63,7 +63,8 @@ impl Shard {
     /// Begins to rewrite the log when it has grown too long, or goes on with it.
     pub(super) fn rewrite_slice(&mut self) {
         let Some(journal) = &mut self.journal else { return };
-        if journal.rewrite.is_none() && journal.written_bytes > 2 * journal.live_bytes + journal.rewrite_bytes {
+        let is_long = |beyond| journal.written_bytes > 2 * journal.live_bytes + beyond;
+        if journal.rewrite.is_none() && journal.rewrite_bytes.is_some_and(is_long) {
             journal.jobs.push_back(JournalJob::Rotate);
             journal.rewrite = Some(Rewrite::everything());
             journal.written_bytes = 0;

@@ -190,7 +190,7 @@ fn columns_count_characters() {
     assert_eq!(position("f", "# é\nü = 1", 7..8), "f:2:2");
     assert_eq!(
         refusal("storage = { data_dir = 'ü', x = 1 }"),
-        "r.toml:1:29: storage.x: unknown key, expected one of `data_dir`, `durability`, `topics`"
+        "r.toml:1:29: storage.x: unknown key, expected one of `data_dir`, `engine`, `durability`, `topics`"
     );
 }
 
