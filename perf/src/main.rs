@@ -3,6 +3,7 @@
 mod bare_forwarder;
 mod flames;
 mod forwarder;
+mod handshake;
 mod io_gate;
 mod load;
 mod measure;
@@ -29,6 +30,8 @@ enum Command {
     Bare(bare_forwarder::Arguments),
     /// A forwarder with epoll: what the load generator can do at most; can also lose, double and swap messages on purpose
     Forwarder(forwarder::Arguments),
+    /// What a client's way in costs the broker, step by step
+    Handshake(handshake::Arguments),
     /// What a message costs the server in our drivers, beside a bare io_uring loop
     IoGate(io_gate::Arguments),
     /// The server of io-gate; started by it
@@ -50,6 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Command::Scenarios(arguments) => load::list(&arguments),
         Command::Bare(arguments) => bare_forwarder::run(&arguments),
         Command::Forwarder(arguments) => forwarder::run(&arguments),
+        Command::Handshake(arguments) => handshake::run(&arguments),
         Command::IoGate(arguments) => io_gate::run(&arguments),
         Command::IoGateServer(arguments) => io_gate::server::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

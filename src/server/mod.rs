@@ -34,6 +34,8 @@ use crate::config::{Config, reloadable};
 /// # Errors
 /// What kept the broker from starting, for the person who started it.
 pub fn run(config: Config, reload: Box<dyn Fn() -> Result<Config, String> + Send>) -> Result<(), String> {
+    // Until a shard is large: see `memory`.
+    driver::allow_huge_pages(false);
     let notifier = Notifier::from_env();
     let (sender, signals) = unbounded();
     signals::watch(move |signal| _ = sender.send(signal)).map_err(|error| format!("cannot handle signals: {error}"))?;

@@ -244,7 +244,7 @@ impl Shell {
     fn turn_driver(&mut self, pending: &mut Pending) -> std::io::Result<()> {
         let mut wait = self.wait(pending);
         if wait != Wait::Poll && pending.memory.due().is_some() {
-            pending.memory.give_back(self.now(), &mut self.shard);
+            pending.memory.give_back(self.now(), &mut self.shard, &mut self.driver);
             wait = self.wait(pending);
         }
         let own = usize::from(self.shard.id().0);
@@ -269,6 +269,9 @@ impl Shell {
             said_until: &mut pending.said_until,
         };
         let outcome = self.driver.turn(wait, &mut turn);
+        if let Some(now) = turn.now {
+            pending.memory.busy(now);
+        }
         self.bells[own].awake();
         outcome
     }

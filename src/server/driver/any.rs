@@ -116,6 +116,10 @@ impl Driver for AnyDriver {
         either!(self, driver => driver.has_work())
     }
 
+    fn trim(&mut self) {
+        either!(self, driver => driver.trim());
+    }
+
     #[inline]
     fn turn(&mut self, wait: Wait, events: &mut impl Events) -> io::Result<()> {
         either!(self, driver => driver.turn(wait, events))

@@ -34,7 +34,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use allocator::give_memory_back;
+pub use allocator::{allow_huge_pages, give_memory_back};
 pub use any::{AnyDriver, Backend};
 pub use bell::Bell;
 pub use epoll::EpollDriver;
@@ -198,6 +198,9 @@ pub trait Driver {
     /// Whether a turn will find something to do without waiting, such as the completions of sends that were just asked for. Then the shard
     /// should take [`Wait::Poll`] and need not announce that it sleeps; any other wait is right too, and only costs its peers a needless bell.
     fn has_work(&mut self) -> bool;
+
+    /// Gives the system back memory that is only kept for reuse; for a shard that has nothing to do.
+    fn trim(&mut self);
 
     /// One turn: hands everything over to the kernel, waits if told to, reports what has happened.
     ///

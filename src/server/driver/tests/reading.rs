@@ -271,3 +271,22 @@ fn an_id_of_an_earlier_generation_does_nothing<D: Make>() {
     world.until("the bytes", |log| log.bytes_of(new) == b"alive");
     assert_eq!((world.log.closed.len(), world.log.detached.len(), world.log.sent.len()), (1, 0, 0));
 }
+
+/// Only on the ring: with epoll all connections share one buffer.
+#[test]
+fn receive_buffers_give_their_memory_back_and_serve_on() {
+    let mut world = World::<Uring>::new();
+    let (mut client, conn) = world.connect(0);
+    assert!(!world.driver.holds_receive_memory());
+    let mut expected = Vec::new();
+    for round in 1..3u8 {
+        let data: Vec<u8> = pattern(100_000).iter().map(|byte| byte ^ round).collect();
+        expected.extend_from_slice(&data);
+        client.write_all(&data).expect("write");
+        world.until("the bytes of this round", |log| log.bytes_of(conn).len() == expected.len());
+        assert_same(world.log.bytes_of(conn), &expected);
+        assert!(world.driver.holds_receive_memory());
+        world.driver.trim();
+        assert!(!world.driver.holds_receive_memory());
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! Shape: one block of address space for all buffers, and the ring of free buffers that the kernel reads. The kernel takes buffers in turn, so
 //! all that are on offer come into use, however little is received; therefore only a sixteenth is on offer at first, and twice as many each
-//! time they run out. A buffer that was never on offer takes no memory, and a small set stays in the core's cache.
+//! time they run out. A buffer that was never on offer takes no memory, and a small set stays in the core's cache. What a crowd has made use of goes
+//! back to the system once all is quiet.
 
 use std::io;
 use std::ptr::NonNull;
@@ -54,6 +55,8 @@ pub(super) struct Buffers {
     /// Buffers that are the kernel's or ours to give back; the others were never used.
     offered: u16,
     tail: u16,
+    /// Whether any may hold memory.
+    used: bool,
     /// Whether buffers were given back since the last [`Buffers::publish`].
     dirty: bool,
 }
@@ -67,14 +70,14 @@ impl Buffers {
         let memory = Mapping::new(usize::from(count) * bytes_each as usize)?;
         // SAFETY: the mapping starts on a page and holds `count` entries; the ring receives nothing any more when it goes (`UringDriver::drop`).
         unsafe { ring.register_buffers(free.start.as_ptr() as u64, count, GROUP)? };
-        let mut buffers = Buffers { free, memory, count, bytes_each, offered: 0, tail: 0, dirty: false };
+        let mut buffers = Buffers { free, memory, count, bytes_each, offered: 0, tail: 0, used: false, dirty: false };
         buffers.offer((count / FIRST_SHARE).max(1));
         Ok(buffers)
     }
 
     fn offer(&mut self, upto: u16) {
         for id in self.offered..upto {
-            self.give_back(id);
+            self.put_on_offer(id);
         }
         self.offered = upto;
         self.publish();
@@ -95,6 +98,25 @@ impl Buffers {
         self.bytes_each
     }
 
+    /// Whether the buffers may hold memory.
+    #[cfg(test)]
+    pub(super) fn used(&self) -> bool {
+        self.used
+    }
+
+    /// Gives the memory of all buffers back to the system; they take memory again as they are filled.
+    ///
+    /// # Safety
+    /// No buffer holds anything that is still wanted: all receives that the kernel has completed were handled, and it completes none meanwhile.
+    pub(super) unsafe fn trim(&mut self) {
+        if !self.used {
+            return;
+        }
+        // SAFETY: the whole of a private mapping of ours, which reads as zeroes from now on; by the caller's promise nobody misses what was there.
+        unsafe { libc::madvise(self.memory.start.as_ptr().cast(), self.memory.len, libc::MADV_DONTNEED) };
+        self.used = false;
+    }
+
     fn address(&self, id: u16) -> *mut u8 {
         self.memory.start.as_ptr().wrapping_add(usize::from(id) * self.bytes_each as usize)
     }
@@ -108,6 +130,11 @@ impl Buffers {
 
     /// Makes buffer `id` free again, once published.
     pub(super) fn give_back(&mut self, id: u16) {
+        self.used = true;
+        self.put_on_offer(id);
+    }
+
+    fn put_on_offer(&mut self, id: u16) {
         let index = usize::from(self.tail & (self.count - 1));
         let (address, bytes_each) = (self.address(id) as u64, self.bytes_each);
         // SAFETY: within the mapping; the kernel does not read entries at or beyond the published tail. Only these three fields are written:

@@ -110,6 +110,12 @@ impl UringDriver {
         self.ring.enters()
     }
 
+    /// Whether receive buffers hold memory that they would give back.
+    #[cfg(test)]
+    pub(super) fn holds_receive_memory(&self) -> bool {
+        self.buffers.used()
+    }
+
     fn watch_bell(&mut self) {
         let fd = types::Fd(self.bell.as_fd().as_raw_fd());
         let poll = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build().user_data(pack_index(Op::Bell, 0));
@@ -271,6 +277,13 @@ impl Driver for UringDriver {
 
     fn has_work(&mut self) -> bool {
         self.sending || !self.reports.is_empty() || !self.starved.is_empty() || self.ring.has_backlog() || self.ring.has_completions()
+    }
+
+    fn trim(&mut self) {
+        if self.ring.is_drained() {
+            // SAFETY: all completions were handled, each with its buffer, and the kernel makes none before the next system call.
+            unsafe { self.buffers.trim() };
+        }
     }
 
     fn turn(&mut self, wait: Wait, events: &mut impl Events) -> io::Result<()> {

@@ -161,6 +161,11 @@ impl Ring {
         !self.io.completion().is_empty()
     }
 
+    /// Whether the kernel has told all that has completed. It completes nothing outside a system call of this thread (DEFER_TASKRUN).
+    pub(super) fn is_drained(&mut self) -> bool {
+        !self.has_completions() && !self.io.submission().cq_overflow()
+    }
+
     /// Whether operations wait that the kernel would not take.
     pub(super) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
