@@ -85,6 +85,22 @@ class Broker:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def keep_released(paho):
+    """paho 2.2 prepares what is under way for a new connection at every attempt, and takes in the second one what it has released in the first for a
+    message that nobody has: it publishes it once more, which no broker can tell from a new message. Here it stays released."""
+    from paho.mqtt.enums import MessageState
+
+    prepare = paho._messages_reconnect_reset_out
+
+    def prepare_released():
+        for message in paho._out_messages.values():
+            if message.state == MessageState.MQTT_MS_RESEND_PUBREL:
+                message.state = MessageState.MQTT_MS_WAIT_FOR_PUBCOMP
+        prepare()
+
+    paho._messages_reconnect_reset_out = prepare_released
+
+
 class Client:
     """A paho client with a lasting session that comes back whenever it can."""
 
@@ -97,6 +113,7 @@ class Client:
         protocol = {4: mqtt.MQTTv311, 5: mqtt.MQTTv5}[version]
         lasting = {} if version == 5 else {"clean_session": False}
         self.paho = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol, **lasting)
+        keep_released(self.paho)
         self.paho.reconnect_delay_set(0.05, 0.2)
         self.paho.on_connect = self._connected
         self.paho.max_inflight_messages_set(WINDOW)
