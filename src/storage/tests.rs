@@ -139,3 +139,75 @@ fn a_foreign_or_later_directory_is_refused_with_the_remedy() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+/// The same for the engine that keeps keys and values.
+#[cfg(feature = "engine-fjall")]
+mod fjall {
+    use super::super::Changes;
+    use super::*;
+
+    /// `+ab` puts `a` under the key `ab`; `-ab` removes it; `*ab` removes all keys from `a` on, without `b`.
+    fn keyed(records: &[u8], _: u16, _: u16, changes: &mut dyn Changes) {
+        match records {
+            [b'+', key @ ..] => changes.put(key, &key[..1]),
+            [b'-', key @ ..] => changes.remove(key),
+            [b'*', from, to] => changes.remove_range(&[*from], &[*to]),
+            _ => {}
+        }
+    }
+
+    const FJALL: Engine = Engine::Fjall(keyed);
+
+    /// Runs a broker whose shards leave these commits.
+    fn run(dir: &Path, shards: &[&[&str]]) {
+        let mut storage = Storage::open(dir, FJALL).unwrap();
+        let mut journals = storage.start(shards.len() as u16, Backend::Blocking, Arc::new(|_| {})).unwrap();
+        for (journal, commits) in journals.iter_mut().zip(shards) {
+            for (number, commit) in (1..).zip(*commits) {
+                assert!(journal.submit(Job::Commit { number, payload: commit.as_bytes().to_vec() }).is_ok());
+            }
+            wait_for(journal, commits.len() as u64);
+        }
+        storage.commit_epoch(shards.len() as u16).unwrap();
+        drop(journals);
+        storage.join();
+    }
+
+    fn values(dir: &Path) -> String {
+        let shards = Storage::open(dir, FJALL).unwrap().recovered.shards;
+        String::from_utf8(shards.concat().concat()).unwrap()
+    }
+
+    #[test]
+    fn what_is_live_is_there_after_a_restart_and_nothing_else() {
+        let dir = TempDir::new("fjall-live");
+        assert_eq!(values(&dir.0), "");
+        run(&dir.0, &[&["+c1", "+a1", "-a1", "+d1", "-d1", "+d1"], &["+b1", "+f1", "+f2", "+g1"]]);
+        assert_eq!(values(&dir.0), "bcdffg");
+        // Also what an earlier run has left, and what the same commits put.
+        run(&dir.0, &[&["-b1", "+f3", "*fg", "+e1"]]);
+        assert_eq!(values(&dir.0), "cdeg");
+    }
+
+    #[test]
+    fn a_directory_stays_with_the_engine_that_made_it() {
+        let (logs, keys) = (TempDir::new("of-logs"), TempDir::new("of-keys"));
+        run_once(&logs.0, Backend::Blocking, &[b"one"]);
+        run(&keys.0, &[&["+a1"]]);
+        let error = Storage::open(&logs.0, FJALL).err().unwrap();
+        assert!(error.contains("it holds logs"), "{error}");
+        let error = Storage::open(&keys.0, Engine::Log).err().unwrap();
+        assert!(error.contains("storage.engine = \"fjall\""), "{error}");
+        assert_eq!(super::super::Contents::read(&keys.0).unwrap().shards, [[b"a"]]);
+    }
+
+    #[test]
+    fn a_second_broker_on_the_same_directory_is_refused() {
+        let dir = TempDir::new("fjall-locked");
+        let first = Storage::open(&dir.0, FJALL).unwrap();
+        let error = Storage::open(&dir.0, FJALL).err().unwrap();
+        assert!(error.contains("another ringmq uses it"), "{error}");
+        drop(first);
+        assert!(Storage::open(&dir.0, FJALL).is_ok());
+    }
+}
