@@ -9,6 +9,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 scratch=$(mktemp -d)
 broker_pid=
 broker_port=
+first=()
 broker_cpu=
 load_cpus=
 began=0
@@ -155,7 +156,7 @@ start_broker() {
     esac
     # mosquitto gives up root's rights before it reads its configuration again.
     chmod 755 "$scratch"
-    env "${environment[@]}" taskset -c "$broker_cpu" "$@" >"$scratch/$name.log" 2>&1 &
+    env "${environment[@]}" "${first[@]}" taskset -c "$broker_cpu" "$@" >"$scratch/$name.log" 2>&1 &
     broker_pid=$!
     local deadline=$((SECONDS + 20))
     until listens "$broker_port"; do

@@ -18,6 +18,7 @@ measured with it, too: what the broker takes beyond it is the price of being one
   --no-bare          Without the bare forwarder
   --broker-cpu LIST  CPUs of the broker [default: the first]
   --load-cpus LIST   CPUs of the generator [default: the others]
+  --realtime         Broker and generator go before everything else (SCHED_RR): for tails of latency on a shared machine. Takes root's rights
   --max-others CORES Leave out of the report (not of the raw results) runs during which others kept more cores busy [default: keep all]
   --out FILE         Where the raw results go, the page beside it [default: results/perf-DATE.jsonl]
   --help             This text
@@ -38,10 +39,11 @@ while (($#)); do
         --no-bare) bare=no; shift ;;
         --broker-cpu) broker_cpu=$(value "$@"); shift 2 ;;
         --load-cpus) load_cpus=$(value "$@"); shift 2 ;;
+        --realtime) first=(chrt -r 1) extra=(--realtime); shift ;;
         --max-others) report_flags=(--max-others "$(value "$@")"); shift 2 ;;
         --out) results=$(value "$@"); shift 2 ;;
         --help|-h) usage; exit ;;
-        --) shift; extra=("$@"); break ;;
+        --) shift; extra+=("$@"); break ;;
         -*) die "unknown option $1 (see --help)" ;;
         *) chosen+=("$1"); shift ;;
     esac

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ringmq::broker::{Command, ConnId, Origin, Shard, ShardConfig, ShardId};
-use ringmq::config::Limits;
+use ringmq::config::{Limits, QueueFull};
 use ringmq::mqtt::{Connect, PacketType, Properties, PublishOut, QoS, ReasonCode, SubscribeEntry, SubscribeOptions, Version, encode};
 
 /// A shard whose clients take at once what they are sent.
@@ -67,6 +67,12 @@ fn publish(topic: &str, payload: &[u8], qos: QoS, packet_id: u16) -> Vec<u8> {
     bytes
 }
 
+fn publish_retained(topic: &str, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode::publish(&mut bytes, Version::V311, &PublishOut { retain: true, ..PublishOut::new(topic, payload) });
+    bytes
+}
+
 fn connect(client_id: &str, version: Version) -> Vec<u8> {
     connect_with(client_id, version, Properties::default())
 }
@@ -109,6 +115,19 @@ fn the_slowest_client_is_closed_once() {
     assert_eq!(world.closed(), [slow]);
     world.shard.closed(world.now, slow);
     assert_eq!(world.shard.snapshot().gauges.out_bytes, 0);
+}
+
+/// With memory short and the policy drop-oldest, a message does not wait in a queue from which nothing would take it.
+#[test]
+fn a_message_for_an_idle_client_is_sent_although_memory_is_short() {
+    let limits = Limits { memory_budget_bytes: 10_000, queue_full: QueueFull::DropOldest, ..Limits::default() };
+    let mut world = World::new(limits);
+    let (subscriber, publisher) = (world.connect("subscriber", Version::V311), world.connect("publisher", Version::V311));
+    world.say(subscriber, &subscribe("a", QoS::AtLeastOnce));
+    world.say(publisher, &publish_retained("store", &[7; 8_000]));
+    world.shard.receive(world.now, publisher, &publish("a", b"live", QoS::AtLeastOnce, 1));
+    let answer = world.output(subscriber);
+    assert!(answer.ends_with(b"live"), "{answer:?}");
 }
 
 /// Repetitions of a QoS 2 message whose answers must wait for that of another one: the client is not read from when there are too many.

@@ -88,6 +88,11 @@ impl Entropy {
         self.count += 1;
         scram::hmac(&self.key, &[&self.shard.to_be_bytes(), &self.count.to_be_bytes()])
     }
+
+    /// A number from 1 on.
+    pub fn fresh_number(&mut self) -> u64 {
+        self.fresh()[..8].iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte)).max(1)
+    }
 }
 
 impl Shard {

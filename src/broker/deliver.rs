@@ -158,6 +158,10 @@ impl Shard {
         };
         while !has_room(self) && self.drop_first(index, DropReason::QueueFull) {}
         self.enqueue(index, delivery);
+        // Where memory was short it did not start at once; if nothing is under way either, no acknowledgement would start it.
+        if let Some(slot) = self.sessions.get(index).map(|session| session.connection).filter(|&slot| slot != NONE) {
+            self.send_waiting(slot);
+        }
     }
 
     /// Drops the message that waits longest; false if none waits.

@@ -74,6 +74,7 @@ impl Shards {
             None => usable,
         };
         let file_descriptors = socket::raise_file_descriptors();
+        socket::enlarge_descriptor_table(file_descriptors);
         let backend = choose_backend(config.io.backend)?;
         let options = Options { direct_descriptors: direct_descriptors(&config.io, backend, file_descriptors)?, ..options(&config.io) };
         if file_descriptors < FEW_FILE_DESCRIPTORS {

@@ -79,6 +79,9 @@ pub struct Arguments {
     /// Never sleep (sharper times in the open loop; takes the whole core)
     #[arg(long)]
     busy_poll: bool,
+    /// Let the threads that take times go before everything else on their cores (SCHED_RR, which takes the right to it): for tails on a shared machine
+    #[arg(long, conflicts_with = "busy_poll")]
+    realtime: bool,
     /// Seconds without any progress after which what is in flight counts as lost
     #[arg(long, default_value_t = 5.0)]
     patience: f64,
@@ -194,6 +197,7 @@ fn settings(arguments: &Arguments, scenario: &Scenario) -> Result<Settings, Box<
         topic_aliases: scenario.topic_aliases,
         slow_bytes_per_s: scenario.slow_bytes_per_s,
         busy_poll: arguments.busy_poll,
+        realtime: arguments.realtime,
         warm_up: scenario.warm_up(),
         time: Duration::from_secs_f64(arguments.seconds),
         patience: Duration::from_secs_f64(arguments.patience),

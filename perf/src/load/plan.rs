@@ -63,6 +63,8 @@ pub struct Settings {
     pub slow_bytes_per_s: usize,
     /// Never sleep: ask the kernel for events without waiting.
     pub busy_poll: bool,
+    /// Go before everything else on the core, the crowd excepted.
+    pub realtime: bool,
     pub warm_up: Duration,
     pub time: Duration,
     /// Time without any progress after which a message in flight counts as lost.

@@ -37,6 +37,7 @@ pub fn line(run: &Run<'_>, settings: &Settings, outcome: &Outcome) -> serde_json
         "settings": {
             "threads": outcome.generator.threads,
             "busy_poll": settings.busy_poll,
+            "realtime": settings.realtime,
             "seconds": settings.time.as_secs_f64(),
             "patience_s": settings.patience.as_secs_f64(),
         },

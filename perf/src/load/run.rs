@@ -12,6 +12,7 @@ use super::plan::{Cell, Plan};
 use super::shared::{Phase, Shared, Tally, Totals};
 use super::usage::{self, Process};
 use super::worker::{Findings, Stages, Worker};
+use crate::measure;
 
 /// Share of its time above which a generator's thread cannot have done much more.
 const BOUND: f64 = 0.95;
@@ -165,6 +166,8 @@ fn start(plan: Plan, threads: usize, shared: &Arc<Shared>, observer: &Observer<'
 fn work(mut worker: Worker, number: usize, told: &mpsc::Sender<io::Result<()>>, is_crowd: bool) -> io::Result<Findings> {
     if is_crowd {
         rustix::process::nice(LOWEST_PRIORITY)?;
+    } else if worker.settings.realtime {
+        measure::go_first()?;
     }
     // 1 ns of timer slack: the open loop's sleeps end when they should.
     rustix::thread::set_current_timer_slack(std::num::NonZero::new(1))?;

@@ -92,6 +92,7 @@ fn measure(case: &Case, threads: usize) -> io::Result<(Outcome, Injected)> {
         topic_aliases: false,
         slow_bytes_per_s: scenario.slow_bytes_per_s,
         busy_poll: false,
+        realtime: false,
         warm_up: scenario.warm_up(),
         time: Duration::from_millis(200),
         patience: Duration::from_secs(1),

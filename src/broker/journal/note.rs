@@ -96,7 +96,7 @@ impl Shard {
         if let Some(durable) = &mut session.durable {
             durable.left_unix_ms = None;
         } else {
-            let id = self.entropy.fresh()[..8].iter().fold(0_u64, |id, &byte| id << 8 | u64::from(byte)).max(1);
+            let id = self.entropy.fresh_number();
             session.durable = Some(Box::new(Durable { id, left_unix_ms: None }));
         }
         journal.put_session(session);

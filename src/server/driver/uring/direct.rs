@@ -1,7 +1,6 @@
 //! Direct descriptors: sockets in a file table of the ring's own instead of the process's.
 //!
-//! - Accept: [`ACCEPTS`] single operations per listener instead of a multishot one, because only so each has a place of its own to which the
-//!   kernel writes who came; there is no other way to ask for that.
+//! - Accept: `accept.rs`, into a free entry; the kernel says which.
 //! - A connection that moves to another shard is sent from table to table by the kernel. The answer says where it lies there, so that the other
 //!   shard's driver need not know that it came before it is attached.
 //! - An accept into a full table loses the connection. So the entries are counted, accepts in flight included, and where none is left the
@@ -10,21 +9,16 @@
 //! Costs 8 bytes of kernel memory per entry, whether used or not. To shut a direct descriptor down takes a thread of the kernel.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use io_uring::types::DestinationSlot;
 use io_uring::{opcode, squeue, types};
 
-use super::super::deadlines::after;
 use super::super::token::{Op, pack, pack_index};
-use super::super::{ConnId, DirectDescriptor, EndCause, Events, Phase, Report, Socket, accept_again_at_once, sys};
+use super::super::{ConnId, DirectDescriptor, EndCause, Events, Phase, Report, Socket, sys};
 use super::UringDriver;
 use super::slots::Handle;
-
-/// Accepts that the kernel holds for each listener at most, as many as the bits of `Listener::accepting`.
-pub(super) const ACCEPTS: u32 = u32::BITS;
 
 /// Part of a table that accepts leave to the connections that come from other shards.
 const RESERVED_SHARE: u32 = 64;
@@ -45,47 +39,14 @@ impl Table {
     }
 
     /// Takes an entry for an accept, if there is one.
-    fn take(&mut self) -> bool {
+    pub(super) fn take(&mut self) -> bool {
         let free = self.used < self.entries - self.entries / RESERVED_SHARE;
         self.used += u32::from(free);
         free
     }
 
-    fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self) {
         self.used = self.used.saturating_sub(1);
-    }
-}
-
-/// Where the kernel writes the address of whoever was accepted.
-pub(super) struct PeerAddress {
-    address: libc::sockaddr_storage,
-    length: libc::socklen_t,
-}
-
-impl PeerAddress {
-    pub(super) fn for_accepts() -> Box<[PeerAddress]> {
-        // SAFETY: all-zero bytes are a valid address: of no family.
-        let empty = || PeerAddress { address: unsafe { std::mem::zeroed() }, length: 0 };
-        (0..ACCEPTS).map(|_| empty()).collect()
-    }
-
-    /// The address that was written last, if it is one of IP.
-    fn get(&self) -> Option<SocketAddr> {
-        let start = &raw const self.address;
-        match i32::from(self.address.ss_family) {
-            libc::AF_INET => {
-                // SAFETY: the family says what lies there, and the storage is large enough and aligned for any of them.
-                let address = unsafe { &*start.cast::<libc::sockaddr_in>() };
-                Some((Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)), u16::from_be(address.sin_port)).into())
-            }
-            libc::AF_INET6 => {
-                // SAFETY: as above.
-                let address = unsafe { &*start.cast::<libc::sockaddr_in6>() };
-                let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
-                Some(SocketAddrV6::new(ip, u16::from_be(address.sin6_port), address.sin6_flowinfo, address.sin6_scope_id).into())
-            }
-            _ => None,
-        }
     }
 }
 
@@ -126,58 +87,6 @@ impl UringDriver {
         let close = opcode::Close::new(types::Fixed(index)).build().flags(squeue::Flags::SKIP_SUCCESS);
         // SAFETY: refers to no memory.
         unsafe { self.ring.push(close.user_data(pack_index(Op::Close, index as usize))) };
-    }
-
-    /// Hands as many accepts to the kernel as the table has room for. A listener without any rests.
-    pub(super) fn arm_direct_accepts(&mut self, index: usize) {
-        let (Some(listener), Some(table)) = (self.listeners.get_mut(index), &mut self.table) else { return };
-        let Some(socket) = &listener.socket else { return };
-        let fd = types::Fd(std::os::fd::AsRawFd::as_raw_fd(socket));
-        while listener.accepting != u32::MAX && table.take() {
-            let which = listener.accepting.trailing_ones();
-            listener.accepting |= 1 << which;
-            let peer = &mut listener.peers[which as usize];
-            peer.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            let accept = opcode::Accept::new(fd, (&raw mut peer.address).cast(), &raw mut peer.length);
-            let accept = accept.file_index(Some(DestinationSlot::auto_target())).build();
-            let token = pack(Op::Accept, ConnId { slot: index as u32, generation: which });
-            // SAFETY: the address belongs to the listener, is not touched before the accept has completed, and is not freed before (see `drop`).
-            unsafe { self.ring.push(accept.user_data(token)) };
-        }
-        listener.retry_at = None;
-        if listener.accepting == 0 {
-            listener.retry_at = Some(after(Instant::now(), self.options.accept_backoff));
-            self.reports.push_back(Report::AcceptFailed(listener.id, libc::ENFILE));
-        }
-    }
-
-    pub(super) fn on_direct_accept(&mut self, index: usize, which: u32, result: i32, events: &mut impl Events) {
-        let (Some(listener), Some(table)) = (self.listeners.get_mut(index), &mut self.table) else { return };
-        listener.accepting &= !(1 << which);
-        let mut rests = listener.retry_at.is_some();
-        if let Ok(descriptor) = u32::try_from(result) {
-            let peer = listener.peers[which as usize].get();
-            events.accepted(listener.id, Socket::Direct(DirectDescriptor { index: descriptor, counted: true }), peer);
-        } else {
-            table.give_back();
-            let error = io::Error::from_raw_os_error(-result);
-            if let (libc::EAGAIN, Some(socket)) = (-result, &listener.socket) {
-                // Changed through another descriptor. If it cannot be set back the next accept fails, and says so.
-                let _ = sys::set_nonblocking(socket, false);
-            }
-            if !accept_again_at_once(&error) && !listener.stopping {
-                rests = true;
-                listener.retry_at = Some(after(Instant::now(), self.options.accept_backoff));
-                events.accept_failed(listener.id, error);
-            }
-        }
-        if listener.stopping {
-            if listener.accepting == 0 {
-                listener.socket = None;
-            }
-        } else if !rests {
-            self.arm_direct_accepts(index);
-        }
     }
 
     /// Nothing is in flight: sends the socket to the table of the ring where it goes.

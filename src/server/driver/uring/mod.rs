@@ -1,6 +1,6 @@
 //! The io_uring driver: one ring per shard, one system call per turn.
 //!
-//! - Accept: one multishot operation per listener.
+//! - Accept: a fixed number of single operations per listener.
 //! - Receive: one multishot operation per connection, which takes a buffer from the shard's pool only when bytes arrive; they are parsed in
 //!   place and the buffer goes back in the same turn. Running out of buffers ends such an operation and is a normal state: the connection
 //!   gets in line, buffers go back first, then it is armed again.

@@ -10,7 +10,7 @@ use io_uring::{opcode, squeue};
 use super::super::outgoing::Outgoing;
 use super::super::token::MAX_SLOTS;
 use super::super::{ConnId, Phase};
-use super::direct::PeerAddress;
+use super::accept::PeerAddress;
 
 /// A socket as operations name it.
 #[derive(Debug)]
@@ -124,6 +124,6 @@ pub(super) struct Listener {
     pub(super) stopping: bool,
     /// Rests until then.
     pub(super) retry_at: Option<Instant>,
-    /// Where the kernel writes who came, for each accept into the file table.
+    /// Where the kernel writes who came, for each accept.
     pub(super) peers: Box<[PeerAddress]>,
 }
