@@ -8,7 +8,8 @@ the disk that is meant: one shard on one CPU, the generator on the others, the w
 the load until what the engine does behind it has come to rest.
 
     load     1,000 publishers at QoS 1, 64 bytes, 32 in flight each; a lasting session that is offline gets every message
-    latency  the same at a fixed rate: how long PUBACK takes, beside how long a write with fdatasync takes alone; and QoS 0 messages of others meanwhile
+    latency  the same at a fixed rate, with a lasting session for each publisher: how long PUBACK takes, beside how long a write with fdatasync takes alone;
+             and QoS 0 messages of others meanwhile
     queue    a million messages wait: bytes on disk, a start after kill -9, until the subscriber has all
     state    100,000 sessions with a subscription each, and a million retained messages: bytes on disk, a start after kill -9
 
@@ -33,6 +34,8 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 #: Room for everything that is sent to a client that is not there.
 ROOM = ["limits.max_queued_messages=100000000", "limits.max_queued_bytes=4294967295", "limits.memory_budget_bytes=16000000000"]
 QUEUED, RETAINED, SESSIONS = 1_000_000, 1_000_000, 100_000
+#: A lasting session for each publisher of the scenario `sink`.
+QUEUES = [(f"offline-{number}", f"sink/{number}") for number in range(1_000)]
 PAYLOAD = b"." * 64
 #: Never set: between two looks at a condition.
 PAUSE = threading.Event()
@@ -233,7 +236,7 @@ def part_latency(options, engine):
     result = {}
     for rate in options.rates.split(","):
         with Broker(options.ringmq, engine, options.dir) as broker:
-            subscribe(broker.port, "offline", "sink/#")
+            make_sessions(broker.port, QUEUES)
             outcome = load(broker, "sink", options, options.seconds, ["qos=1", f"rate={rate}"])
             acks = outcome["latency_us"]["acknowledgement"]
             result |= {f"PUBACK p50 us at {rate}/s": acks["p50"], f"PUBACK p99 us at {rate}/s": acks["p99"]}
@@ -241,7 +244,7 @@ def part_latency(options, engine):
     result |= dict(zip(("fdatasync alone p50 us", "fdatasync alone p99 us"), fdatasync_us(options.dir)))
     for beside in (False, True):
         with Broker(options.ringmq, engine, options.dir) as broker:
-            subscribe(broker.port, "offline", "sink/#")
+            make_sessions(broker.port, QUEUES)
             result[f"QoS 0 p99 us, durable traffic: {'20000/s' if beside else 'none'}"] = qos_0_p99(broker, options, beside)
     return result
 

@@ -150,6 +150,9 @@ impl Shard {
         self.connections.trim();
         self.sessions.trim();
         self.topics.trim();
+        if let Some(journal) = &mut self.journal {
+            journal.trim();
+        }
     }
 
     /// Disconnects the client with the most unread output. One a turn: the memory has to come back before the next one is judged.

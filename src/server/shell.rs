@@ -324,7 +324,10 @@ impl Shell {
         let Some(journal) = &mut self.journal else { return };
         while let Some(done) = journal.poll() {
             match done {
-                Done::Committed { number, segment, .. } => self.shard.committed(now, number, segment),
+                Done::Committed { number, segment, payloads, .. } => {
+                    self.shard.reuse_records(payloads);
+                    self.shard.committed(now, number, segment);
+                }
                 Done::Failing { .. } => self.shard.commit_failing(),
             }
         }

@@ -205,9 +205,10 @@ impl Writer {
                 self.open = None;
                 std::thread::park_timeout(RETRY);
             }
-            for (end, commits) in ends.iter_mut().zip(&gathered) {
+            for (end, commits) in ends.iter_mut().zip(gathered) {
                 if let Some(&(number, _)) = commits.last() {
-                    end.report(Done::Committed { number, segment: 0, bytes: 0 });
+                    let payloads = commits.into_iter().map(|(_, payload)| payload).collect();
+                    end.report(Done::Committed { number, segment: 0, bytes: 0, payloads });
                 }
             }
         }

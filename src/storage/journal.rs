@@ -24,8 +24,9 @@ pub enum Job {
 /// What a writer reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// Everything up to this number is durable; it ends in this segment, `bytes` long by now.
-    Committed { number: u64, segment: u64, bytes: u64 },
+    /// Everything up to this number is durable; it ends in this segment, `bytes` long by now. `payloads`: what was in the commits, for the memory to be used
+    /// again.
+    Committed { number: u64, segment: u64, bytes: u64, payloads: Vec<Vec<u8>> },
     /// A write failed; it is tried again until it succeeds. `full`: for want of room.
     Failing { full: bool },
 }

@@ -123,7 +123,8 @@ impl<F: SegmentFile> Log<F> {
                 }
             }
         }
-        end.report(Done::Committed { number, segment: self.segment, bytes: self.length });
+        let payloads = commits.into_iter().map(|(_, payload)| payload).collect();
+        end.report(Done::Committed { number, segment: self.segment, bytes: self.length, payloads });
     }
 
     async fn write(&mut self, commits: &[(u64, Vec<u8>)]) -> io::Result<()> {

@@ -2,7 +2,6 @@
 """Kills the broker with SIGKILL again and again while foreign clients (paho-mqtt) load it, and checks from outside what it had acknowledged.
 
     tests/clients/crash.py --ringmq target/debug/ringmq [--base target/clients] [--rounds 20] [--shards 2] [--io uring] [--seed N]
-                           [--set storage.engine=fjall]
 
 Publishers and subscribers have lasting sessions and reconnect by themselves, as an application would. In every round the broker runs for a moment under
 load, dies at a random one, and is started again from its data directory. In the end everything that a publisher was told to be published must have
@@ -42,7 +41,6 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=20, help="how often the broker is killed")
     parser.add_argument("--shards", default="2", help="numbers of shards, taken in turn: 2 or 2,1,3")
     parser.add_argument("--io", default="auto", help="backend")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the broker")
     parser.add_argument("--seed", type=int, default=None, help="of the moments and the choices")
     return parser.parse_args()
 
@@ -58,9 +56,9 @@ def wait_until(what, condition):
 class Broker:
     """The broker with a data directory; one process after the other."""
 
-    def __init__(self, binary, io, settings):
+    def __init__(self, binary, io):
         self.directory = Path(tempfile.mkdtemp(prefix="ringmq-crash-"))
-        self.binary, self.io, self.settings, self.process = binary, io, settings, None
+        self.binary, self.io, self.process = binary, io, None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -69,7 +67,6 @@ class Broker:
         command = [self.binary, "--listen", f"127.0.0.1:{self.port}", "--shards", str(shards), "--io", self.io]
         # Python takes messages far more slowly than the broker gets them: their queues must have room, or publishes are refused.
         command += ["--log", "warn", "--data-dir", str(self.directory), "--set", "limits.max_queued_messages=10000000"]
-        command += [word for setting in self.settings for word in ("--set", setting)]
         self.process = subprocess.Popen(command)
 
     def kill(self):
@@ -85,22 +82,6 @@ class Broker:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def keep_released(paho):
-    """paho 2.2 prepares what is under way for a new connection at every attempt, and takes in the second one what it has released in the first for a
-    message that nobody has: it publishes it once more, which no broker can tell from a new message. Here it stays released."""
-    from paho.mqtt.enums import MessageState
-
-    prepare = paho._messages_reconnect_reset_out
-
-    def prepare_released():
-        for message in paho._out_messages.values():
-            if message.state == MessageState.MQTT_MS_RESEND_PUBREL:
-                message.state = MessageState.MQTT_MS_WAIT_FOR_PUBCOMP
-        prepare()
-
-    paho._messages_reconnect_reset_out = prepare_released
-
-
 class Client:
     """A paho client with a lasting session that comes back whenever it can."""
 
@@ -113,7 +94,6 @@ class Client:
         protocol = {4: mqtt.MQTTv311, 5: mqtt.MQTTv5}[version]
         lasting = {} if version == 5 else {"clean_session": False}
         self.paho = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol, **lasting)
-        keep_released(self.paho)
         self.paho.reconnect_delay_set(0.05, 0.2)
         self.paho.on_connect = self._connected
         self.paho.max_inflight_messages_set(WINDOW)
@@ -322,7 +302,7 @@ def main():
     with_paho(options.base)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}, {options.rounds} rounds, shards {options.shards}, {options.io}")
-    broker = Broker(options.ringmq, options.io, options.set)
+    broker = Broker(options.ringmq, options.io)
     try:
         faults = run(options, broker, random.Random(seed))
     finally:

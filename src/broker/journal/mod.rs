@@ -49,6 +49,8 @@ pub enum JournalJob {
 
 /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
 const REWRITE_BYTES: u64 = 64 * 1024 * 1024;
+/// Memory of written commits that is kept for the next ones, bytes: about what a busy shard has under way.
+const SPARE_BYTES: usize = 8 * 1024 * 1024;
 /// With more than this on its way to the disk, a shard does not read from its publishers.
 const HIGH_WATER_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -66,6 +68,9 @@ struct Reply {
 #[derive(Debug)]
 pub struct Journal {
     records: Vec<u8>,
+    /// Buffers for the records of the next turns, and their bytes: memory that was just used costs less than new one.
+    spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
     /// Number that `records` will get.
     number: u64,
     committed: u64,
@@ -116,6 +121,12 @@ impl Journal {
         (last > self.committed).then_some(last)
     }
 
+    /// Gives up memory that is only kept for reuse.
+    pub(super) fn trim(&mut self) {
+        self.spare = Vec::new();
+        self.spare_bytes = 0;
+    }
+
     fn put(&mut self, record: &Record<'_>) {
         record.put(&mut self.records);
     }
@@ -132,7 +143,9 @@ impl Journal {
         self.written_bytes += bytes;
         self.under_way_bytes += bytes;
         self.under_way.push_back((number, bytes));
-        Some(JournalJob::Commit { number, records: std::mem::take(&mut self.records) })
+        let next = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= next.capacity();
+        Some(JournalJob::Commit { number, records: std::mem::replace(&mut self.records, next) })
     }
 
     fn commit_reported(&mut self, number: u64) {
@@ -150,6 +163,8 @@ impl Shard {
     pub fn keep_journal(&mut self, unix_ms: u64) {
         self.journal = Some(Box::new(Journal {
             records: Vec::new(),
+            spare: Vec::new(),
+            spare_bytes: 0,
             number: 1,
             committed: 0,
             under_way: VecDeque::new(),
@@ -205,6 +220,18 @@ impl Shard {
             && let Some(Reply { shard, ticket, code, kept, .. }) = pop_if(&mut journal.replies, |reply| reply.gate <= number)
         {
             self.peers.to(shard).messages.push(PeerMessage::PublishDone { ticket, code, kept });
+        }
+    }
+
+    /// Takes back the memory of commits that are written.
+    pub fn reuse_records(&mut self, buffers: Vec<Vec<u8>>) {
+        let Some(journal) = &mut self.journal else { return };
+        for mut records in buffers {
+            if journal.spare_bytes + records.capacity() <= SPARE_BYTES {
+                records.clear();
+                journal.spare_bytes += records.capacity();
+                journal.spare.push(records);
+            }
         }
     }
 
