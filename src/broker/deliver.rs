@@ -11,7 +11,7 @@ use super::route::Job;
 use super::shard::Shard;
 use crate::config::{Limits, QueueFull};
 use crate::metrics::{DropReason, RefuseReason};
-use crate::mqtt::{Ack, PacketType, Properties, PublishOut, QoS, ReasonCode, encode};
+use crate::mqtt::{Ack, DecodeError, PacketType, Properties, PublishOut, QoS, ReasonCode, encode};
 
 impl Shard {
     /// QoS 0: into the client's output if it is connected and has room; never stored [MQTT-4.3.1-1]. A payload that `owned` holds is not copied.
@@ -295,8 +295,11 @@ impl Shard {
                 |stage| matches!(stage, Stage::Published(delivery) if delivery.qos == QoS::ExactlyOnce),
             );
         }
-        let outgoing = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut());
-        let known = outgoing.and_then(|outgoing| outgoing.release(ack.packet_id));
+        let mut outgoing = self.sessions.get_mut(index).and_then(|session| session.outgoing.as_mut());
+        let known = outgoing.as_mut().and_then(|outgoing| outgoing.release(ack.packet_id));
+        if known.is_none() && outgoing.is_some_and(|outgoing| outgoing.is_in_flight(ack.packet_id)) {
+            return self.refuse(id, DecodeError::protocol(WRONG_ACKNOWLEDGEMENT));
+        }
         if let Some(number) = known {
             self.note_released(index, number, id.slot);
             self.queue_moves(index);
@@ -318,9 +321,14 @@ impl Shard {
             self.queue_moves(index);
             self.send_waiting(id.slot);
             self.continue_fetches(id.slot);
+        } else if outgoing.is_in_flight(packet_id) {
+            self.refuse(id, DecodeError::protocol(WRONG_ACKNOWLEDGEMENT));
         }
     }
 }
+
+/// QoS 1 ends with PUBACK, QoS 2 with PUBREC and then PUBCOMP. An acknowledgement of what is not in flight may be late, and is no fault.
+const WRONG_ACKNOWLEDGEMENT: &str = "an acknowledgement that does not belong to the QoS or the stage of its message";
 
 /// Whether a message may join the queue. Behind one that is held, none does: it would overtake it [MQTT-4.6.0-5].
 fn queue_has_room(limits: &Limits, outgoing: &Outgoing, delivery: &Delivery) -> bool {

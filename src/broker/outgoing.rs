@@ -213,6 +213,11 @@ impl Outgoing {
         Some(number)
     }
 
+    /// Whether a message with this identifier is in flight, at whatever stage.
+    pub fn is_in_flight(&self, packet_id: u16) -> bool {
+        self.index(packet_id).is_some_and(|index| !matches!(self.window[index].stage, Stage::Done))
+    }
+
     /// PUBREC: forgets the message [MQTT-4.3.3-6] and waits for PUBCOMP. Returns its number, if the identifier is of a QoS 2 message in flight.
     pub fn release(&mut self, packet_id: u16) -> Option<u64> {
         let index = self.index(packet_id)?;

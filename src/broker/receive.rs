@@ -17,6 +17,10 @@ const ANSWERS_BYTES: u64 = 1024 * 1024;
 /// Bytes of a fixed header at most [MQTT-1.5.5-1].
 const MAX_HEADER: usize = 5;
 
+/// Types of packets that no client sends, one bit each.
+const ONLY_FROM_SERVERS: u16 =
+    1 << PacketType::Connack as u16 | 1 << PacketType::Suback as u16 | 1 << PacketType::Unsuback as u16 | 1 << PacketType::Pingresp as u16;
+
 impl Shard {
     /// Bytes from a client. Returns whether the shell should go on reading; if not, [`Command::Resume`] follows later.
     pub fn receive(&mut self, now: u64, id: ConnId, bytes: &[u8]) -> bool {
@@ -174,6 +178,10 @@ impl Shard {
             // The first packet must be CONNECT [MQTT-3.1.0-1].
             return Err(DecodeError::protocol("the first packet is not CONNECT"));
         }
+        if bytes.first().is_some_and(|first| ONLY_FROM_SERVERS >> (first >> 4) & 1 == 1) {
+            // Whatever is in it.
+            return Err(DecodeError::protocol("a packet that only a server sends"));
+        }
         frame::peek(bytes, conn.terms.max_packet_bytes)
     }
 
@@ -237,7 +245,7 @@ impl Shard {
             Packet::Pingreq => self.on_pingreq(id),
             Packet::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
             Packet::Auth(auth) => self.on_auth(id, auth),
-            // What only a server may send.
+            // A second CONNECT, and what only servers send, were refused before.
             _ => self.refuse(id, DecodeError::protocol("a packet that a client may not send here")),
         }
     }

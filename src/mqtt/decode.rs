@@ -15,7 +15,7 @@ use super::packet::{Ack, Auth, Connack, Disconnect, Packet, Publish, Suback};
 use super::properties::{Properties, PublishProperties};
 use super::property;
 use super::types::{DecodeError, PacketType, QoS, ReasonCode, Version};
-use super::wire::{Reader, has_any, utf8};
+use super::wire::{CONTROL, Reader, has_control, may_be_control, utf8};
 
 /// Reads one packet: `first` is its first byte, `body` all that follows the fixed header.
 ///
@@ -70,16 +70,21 @@ pub fn decode_publish<'a>(version: Version, first: u8, body: &'a [u8]) -> Result
     Ok(Publish { dup, qos, retain: first & 1 != 0, topic, packet_id, properties, payload: reader.rest() })
 }
 
-/// A topic name or nothing. One pass finds U+0000 and wildcards together, as both are rare. [MQTT-3.3.2-1] [MQTT-3.3.2-2]
+/// A topic name or nothing. One pass finds control characters and wildcards together, as both are rare. [MQTT-3.3.2-1] [MQTT-3.3.2-2]
 #[inline]
 fn publish_topic<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
     let topic = utf8(reader.binary()?)?;
-    if has_any(topic.as_bytes(), *b"\0+#") {
-        return Err(if topic.contains('\0') {
-            DecodeError::malformed("U+0000 in a string")
-        } else {
-            DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what: "topic name contains a wildcard" }
-        });
+    let suspicious = topic.bytes().fold(false, |found, byte| found | may_be_control(byte) | (byte == b'+') | (byte == b'#'));
+    if suspicious { check_suspicious(topic) } else { Ok(topic) }
+}
+
+#[cold]
+fn check_suspicious(topic: &str) -> Result<&str, DecodeError> {
+    if has_control(topic) {
+        return Err(CONTROL);
+    }
+    if topic.contains(['+', '#']) {
+        return Err(DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what: "topic name contains a wildcard" });
     }
     Ok(topic)
 }

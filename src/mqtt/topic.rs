@@ -3,7 +3,7 @@
 //! [`TopicFilter::matches`] is the naive matcher, linear in the length of both, and the reference for the topic trie. Nothing here
 //! recurses, whatever the depth. Levels are compared byte by byte: topics are case-sensitive and never normalised. [MQTT-4.7.3-4]
 
-use super::wire::{MAX_FIELD_BYTES, has_any};
+use super::wire::{MAX_FIELD_BYTES, has_any, has_control};
 use std::fmt;
 
 /// Why a text is no topic name, topic filter or shared subscription.
@@ -12,8 +12,8 @@ pub enum TopicError {
     Empty,
     /// Over 65,535 bytes.
     TooLong,
-    /// U+0000 inside.
-    Null,
+    /// U+0000 or another control character inside.
+    Control,
     /// A wildcard in a topic name.
     WildcardInName,
     /// `#` or `+` that shares its level with other characters, or `#` before the last level.
@@ -29,7 +29,7 @@ impl fmt::Display for TopicError {
         f.write_str(match self {
             TopicError::Empty => "topic is empty",
             TopicError::TooLong => "topic is longer than 65535 bytes",
-            TopicError::Null => "topic contains U+0000",
+            TopicError::Control => "topic contains a control character",
             TopicError::WildcardInName => "topic name contains a wildcard",
             TopicError::MisplacedWildcard => "wildcard does not fill its level, or # is not the last level",
             TopicError::ShareName => "shared subscription has an empty group or a wildcard in it",
@@ -45,7 +45,7 @@ impl std::error::Error for TopicError {}
 pub struct TopicName<'a>(&'a str);
 
 impl<'a> TopicName<'a> {
-    /// Errors: empty, too long, U+0000, or a wildcard. [MQTT-3.3.2-2] [MQTT-4.7.1-1] (5.0: [MQTT-4.7.0-1])
+    /// Errors: empty, too long, a control character, or a wildcard. [MQTT-3.3.2-2] [MQTT-4.7.1-1] (5.0: [MQTT-4.7.0-1])
     pub fn new(text: &'a str) -> Result<TopicName<'a>, TopicError> {
         check_text(text)?;
         if has_any(text.as_bytes(), *b"+##") { Err(TopicError::WildcardInName) } else { Ok(TopicName(text)) }
@@ -67,7 +67,7 @@ impl<'a> TopicName<'a> {
 pub struct TopicFilter<'a>(&'a str);
 
 impl<'a> TopicFilter<'a> {
-    /// Errors: empty, too long, U+0000, or a wildcard in a wrong place. [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3]
+    /// Errors: empty, too long, a control character, or a wildcard in a wrong place. [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.1-3]
     pub fn new(text: &'a str) -> Result<TopicFilter<'a>, TopicError> {
         check_text(text)?;
         let mut closed = false;
@@ -146,8 +146,8 @@ fn check_text(text: &str) -> Result<(), TopicError> {
         Err(TopicError::Empty)
     } else if text.len() > MAX_FIELD_BYTES {
         Err(TopicError::TooLong)
-    } else if has_any(text.as_bytes(), [0; 3]) {
-        Err(TopicError::Null)
+    } else if has_control(text) {
+        Err(TopicError::Control)
     } else {
         Ok(())
     }

@@ -11,6 +11,7 @@ pub(crate) const MAX_FIELD_BYTES: usize = u16::MAX as usize;
 pub const MAX_VAR_INT: u32 = 268_435_455;
 
 const TRUNCATED: DecodeError = DecodeError::malformed("packet ends inside a field");
+pub(crate) const CONTROL: DecodeError = DecodeError::malformed("control character in a name");
 
 /// Reads the fields of a packet one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +88,14 @@ impl<'a> Reader<'a> {
         if has_any(text.as_bytes(), [0, 0, 0]) { Err(DecodeError::malformed("U+0000 in a string")) } else { Ok(text) }
     }
 
+    /// A string that names something: a topic, a client, a user. Control characters in it are malformed, as the standard allows (3.1.1 section 1.5.3,
+    /// 5.0 section 1.5.4): names turn up in logs and on terminals.
+    pub(crate) fn name(&mut self) -> Result<&'a str, DecodeError> {
+        let text = utf8(self.binary()?)?;
+        // [MQTT-1.5.3-2] [MQTT-1.5.4-2]
+        if has_control(text) { Err(CONTROL) } else { Ok(text) }
+    }
+
     /// A packet identifier, which is never 0. [MQTT-2.3.1-1] [MQTT-2.2.1-3]
     #[inline]
     pub(crate) fn packet_id(&mut self) -> Result<u16, DecodeError> {
@@ -132,6 +141,19 @@ pub(crate) fn var_int(bytes: &[u8]) -> Result<Option<(u32, usize)>, DecodeError>
 #[inline]
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| DecodeError::malformed("string is not well-formed UTF-8"))
+}
+
+/// Whether there is a control character, U+0000 to U+001F or U+007F to U+009F.
+#[inline]
+pub(crate) fn has_control(text: &str) -> bool {
+    let suspicious = text.bytes().fold(false, |found, byte| found | may_be_control(byte));
+    suspicious && text.chars().any(char::is_control)
+}
+
+/// Whether a control character may begin with this byte.
+#[inline]
+pub(crate) fn may_be_control(byte: u8) -> bool {
+    (byte < 0x20) | (byte == 0x7F) | (byte == 0xC2)
 }
 
 /// Whether any of three bytes occurs. No early exit, so that the compiler compares sixteen bytes at a time.

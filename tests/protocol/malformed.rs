@@ -16,6 +16,7 @@ on_every_configuration! {
     remaining_lengths_of_five_bytes_are_refused,
     a_packet_identifier_of_zero_is_refused,
     ill_formed_strings_are_refused,
+    control_characters_in_names_are_refused,
     fields_that_do_not_fit_are_refused,
     wrong_topic_names_are_refused,
     subscribes_that_break_the_format_are_refused,
@@ -78,7 +79,9 @@ fn wrong_flags_in_the_fixed_header_are_refused(broker: &Broker) {
                     if version == V31 && [6, 8, 10].contains(&kind) && flags == 10 {
                         continue;
                     }
-                    refused(broker, version, &packet(kind << 4 | flags, &[0, 1, b'a', 0, 0]), 0x81);
+                    // What only servers send is refused for that.
+                    let reason = if [2, 9, 11, 13].contains(&kind) { 0x82 } else { 0x81 };
+                    refused(broker, version, &packet(kind << 4 | flags, &[0, 1, b'a', 0, 0]), reason);
                 }
             }
         }
@@ -208,6 +211,34 @@ fn ill_formed_strings_are_refused(broker: &Broker) {
             refused(broker, V5, &packet(0xE0, &[vec![0], reason.clone()].concat()), 0x81);
             refused(broker, V5, &packet(0x40, &[vec![0, 1, 0], reason].concat()), 0x81);
         }
+    });
+}
+
+/// The standard leaves it to the receiver (3.1.1 section 1.5.3, 5.0 section 1.5.4). Texts that name nothing may have them.
+fn control_characters_in_names_are_refused(broker: &Broker) {
+    with_canary(broker, || {
+        for text in ["a\u{1}", "\u{1b}[2J", "a\nb", "\u{7f}", "\u{80}", "a/\u{9f}"] {
+            for version in VERSIONS {
+                let no_properties: &[u8] = if version == V5 { &[0] } else { &[] };
+                let name = field(text.as_bytes());
+                refused(broker, version, &packet(0x30, &[&name, no_properties].concat()), 0x81);
+                refused(broker, version, &packet(0x82, &[&[0, 1], no_properties, &name, &[0]].concat()), 0x81);
+                refused(broker, version, &packet(0xA2, &[&[0, 1], no_properties, &name].concat()), 0x81);
+                let named = Connect::new(version, text);
+                let willing = Connect::new(version, &broker.client_id("control", 0)).will(super::support::Will::new(text, ""));
+                for connect in [named, willing] {
+                    let mut client = broker.open();
+                    client.send(&connect.bytes());
+                    let said = client.drain_to_close();
+                    assert!(if version == V5 { said[0][3] == 0x81 } else { said.is_empty() }, "{version:?} {text:?}: {said:02x?}");
+                }
+            }
+        }
+        let mut client = connect(broker, V5);
+        client.subscribe("control", 0);
+        let property = [&[0x26], &field("two\nlines".as_bytes())[..], &field("\t\u{85}".as_bytes())].concat();
+        client.send(&Publish::new(V5, "control", "\u{1}").properties(std::slice::from_ref(&property)).bytes());
+        assert_eq!(client.publish().property(0x26), [property[1..].to_vec()]);
     });
 }
 

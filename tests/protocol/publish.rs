@@ -16,7 +16,7 @@ on_every_configuration! {
     a_qos_1_packet_id_names_a_new_message_after_its_puback,
     pubrel_for_an_unknown_packet_id_is_answered,
     acknowledgements_that_nobody_waits_for_are_harmless,
-    an_acknowledgement_of_the_other_qos_does_not_count,
+    an_acknowledgement_of_the_wrong_kind_ends_the_connection_and_counts_for_nothing,
     a_refused_message_is_not_sent_again,
     messages_arrive_in_the_order_in_which_they_were_published,
     acknowledgements_come_in_the_order_of_the_publishes,
@@ -200,22 +200,35 @@ fn acknowledgements_that_nobody_waits_for_are_harmless(broker: &Broker) {
 }
 
 /// [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5]
-fn an_acknowledgement_of_the_other_qos_does_not_count(broker: &Broker) {
+fn an_acknowledgement_of_the_wrong_kind_ends_the_connection_and_counts_for_nothing(broker: &Broker) {
     let topic = broker.topic("other", 0);
-    let id = broker.client_id("other", 0);
-    let durable = Connect::new(V311, &id).resume();
-    let mut subscriber = broker.connect(&durable);
-    subscriber.subscribe(&topic, 2);
-    let mut publisher = connect(broker, V5, "publisher", 0);
-    publisher.publish_to(&topic, "one", 1);
-    publisher.publish_to(&topic, "two", 2);
-    let (one, two) = (subscriber.publish(), subscriber.publish());
-    // PUBACK for the QoS 2 message; PUBCOMP for both, of which none is released.
-    subscriber.send(&[puback(two.id), pubcomp(one.id), pubcomp(two.id)].concat());
-    subscriber.expect_silence();
-    subscriber.vanish();
-    let mut again = broker.connect(&durable);
-    assert_eq!([again.publish_acknowledged(), again.publish_acknowledged()], [one.dup(), two.dup()]);
+    for durable in [Connect::new(V311, &broker.client_id("other", 0)).resume(), Connect::new(V5, &broker.client_id("other", 0)).durable(60)]
+    {
+        let mut subscriber = broker.connect(&durable);
+        subscriber.subscribe(&topic, 2);
+        let mut publisher = connect(broker, V5, "publisher", 0);
+        publisher.publish_to(&topic, "one", 1);
+        publisher.publish_to(&topic, "two", 2);
+        let (one, two) = (subscriber.publish(), subscriber.publish());
+        // PUBACK for the QoS 2 message, PUBREC for the QoS 1 message; PUBCOMP for both, of which none is released.
+        for wrong in [puback(two.id), pubrec(one.id), pubcomp(one.id), pubcomp(two.id)] {
+            subscriber.send(&wrong);
+            match durable.version {
+                V5 => subscriber.expect_disconnect(0x82),
+                _ => subscriber.expect_close(),
+            }
+            subscriber = broker.connect(&durable);
+            assert_eq!([subscriber.publish(), subscriber.publish()], [one.clone().dup(), two.clone().dup()]);
+        }
+        subscriber.send(&[puback(one.id), pubrec(two.id)].concat());
+        subscriber.expect(&pubrel(two.id));
+        // The QoS 2 message is released, and PUBACK is none of its acknowledgements.
+        subscriber.send(&puback(two.id));
+        match durable.version {
+            V5 => subscriber.expect_disconnect(0x82),
+            _ => subscriber.expect_close(),
+        }
+    }
 }
 
 /// [MQTT-4.4.0-2] [MQTT-4.3.3-4]

@@ -101,13 +101,13 @@ fn after_protocol(version: Version, mut reader: Reader<'_>) -> Result<Connect<'_
     let keep_alive = reader.u16()?;
     let properties = properties(version, PacketType::Connect, &mut reader)?;
     // [MQTT-3.1.3-3] [MQTT-3.1.3-4]; length and emptiness are for the broker to judge
-    let client_id = reader.string()?;
+    let client_id = reader.name()?;
     let will = flags.will.map(|(qos, retain)| will(version, qos, retain, &mut reader)).transpose()?;
     // In 3.1 the remaining length takes precedence over the flags: either field may be missing at the end.
     let present = |flag: bool, reader: &Reader<'_>| flag && !(version == Version::V31 && reader.is_empty());
     // [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-12] of 5.0;
     // [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.2-20] [MQTT-3.1.2-21] [MQTT-3.1.3-11] of 3.1.1
-    let user_name = if present(flags.user_name, &reader) { Some(reader.string()?) } else { None };
+    let user_name = if present(flags.user_name, &reader) { Some(reader.name()?) } else { None };
     let password = if present(flags.password, &reader) { Some(reader.binary()?) } else { None };
     reader.finish()?;
     Ok(Connect { version, clean_start: flags.clean_start, keep_alive, client_id, will, user_name, password, properties })
@@ -116,7 +116,7 @@ fn after_protocol(version: Version, mut reader: Reader<'_>) -> Result<Connect<'_
 /// [MQTT-3.1.2-9] [MQTT-3.1.3-10] of 3.1.1, [MQTT-3.1.3-11] of 5.0
 fn will<'a>(version: Version, qos: QoS, retain: bool, reader: &mut Reader<'a>) -> Result<Will<'a>, DecodeError> {
     let properties = if version.is_v5() { Properties::parse(property_block(reader)?, property::WILL)? } else { Properties::default() };
-    let topic = reader.string()?;
+    let topic = reader.name()?;
     TopicName::new(topic).map_err(|error| match error {
         TopicError::WildcardInName => DecodeError { reason: ReasonCode::TOPIC_NAME_INVALID, what: "will topic contains a wildcard" },
         _ => DecodeError::malformed("will topic is empty"),

@@ -38,7 +38,7 @@ fn at_least_one(version: Version, entries: &[u8]) -> Result<&[u8], DecodeError> 
 
 /// [MQTT-3.8.3-1] [MQTT-3.10.3-1] [MQTT-4.7.3-1]
 fn filter<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
-    let filter = reader.string()?;
+    let filter = reader.name()?;
     if filter.is_empty() { Err(DecodeError::malformed("empty topic filter")) } else { Ok(filter) }
 }
 

@@ -25,8 +25,13 @@ pub(super) fn bytes() -> Of<&'static [u8]> {
     .boxed()
 }
 
+/// What a client, a user or a level may be called.
+fn name() -> Of<&'static str> {
+    text().prop_map(|text| &*text.replace(char::is_control, "_").leak()).boxed()
+}
+
 pub(super) fn topic_name() -> Of<&'static str> {
-    text().prop_map(|text| &*format!("t{}", text.replace(['+', '#', '$'], "/")).leak()).boxed()
+    name().prop_map(|text| &*format!("t{}", text.replace(['+', '#', '$'], "/")).leak()).boxed()
 }
 
 fn topic_filter() -> Of<&'static str> {
@@ -147,8 +152,8 @@ fn will(version: Version) -> Of<Option<Will<'static>>> {
 }
 
 fn connect(version: Version) -> Of<Packet<'static>> {
-    let login = option::of((text(), option::of(bytes())));
-    (any::<bool>(), any::<u16>(), text(), will(version), login, properties(version, PacketType::Connect))
+    let login = option::of((name(), option::of(bytes())));
+    (any::<bool>(), any::<u16>(), name(), will(version), login, properties(version, PacketType::Connect))
         .prop_map(move |(clean_start, keep_alive, client_id, will, login, properties)| {
             let (user_name, password) = (login.map(|(name, _)| name), login.and_then(|(_, password)| password));
             Packet::Connect(Connect { version, clean_start, keep_alive, client_id, will, user_name, password, properties })

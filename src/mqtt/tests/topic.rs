@@ -90,7 +90,13 @@ fn length_and_u_0000() {
     let longest = "a".repeat(65_535);
     let too_long = "a".repeat(65_536);
     assert!(TopicName::new(&longest).is_ok() && TopicFilter::new(&longest).is_ok());
-    for (text, error) in [("", TopicError::Empty), (too_long.as_str(), TopicError::TooLong), ("a\0b", TopicError::Null)] {
+    for (text, error) in [
+        ("", TopicError::Empty),
+        (too_long.as_str(), TopicError::TooLong),
+        ("a\0b", TopicError::Control),
+        ("a\u{1b}[2J", TopicError::Control),
+        ("\u{9f}", TopicError::Control),
+    ] {
         assert_eq!(TopicName::new(text), Err(error));
         assert_eq!(TopicFilter::new(text), Err(error));
         assert!(!error.to_string().is_empty());
@@ -129,7 +135,7 @@ fn shared_subscriptions_have_a_group_and_a_filter() {
         ("$share/g", TopicError::ShareFilter),
         ("$share/g/", TopicError::ShareFilter),
         ("$share/g/a#", TopicError::MisplacedWildcard),
-        ("$share/g/a\0", TopicError::Null),
+        ("$share/g/a\0", TopicError::Control),
     ] {
         assert_eq!(SharedFilter::parse(text), Some(Err(error)), "{text}");
     }

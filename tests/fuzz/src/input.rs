@@ -68,9 +68,9 @@ impl<'a> Input<'a> {
         self.choose(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce])
     }
 
-    /// Text without U+0000.
+    /// Text without control characters, so that it may name a client or a topic.
     pub fn text(&mut self, most: usize) -> String {
-        String::from_utf8_lossy(self.bytes(most)).replace('\0', "\u{1}")
+        String::from_utf8_lossy(self.bytes(most)).replace(char::is_control, "_")
     }
 
     /// A valid topic name of at most `levels` levels.

@@ -142,7 +142,8 @@ impl UringDriver {
             let _ = sys::set_nonblocking(socket, false);
         }
         let error = io::Error::from_raw_os_error(errno);
-        if !accept_again_at_once(&error) && !listener.stopping {
+        // All accepts of a listener fail together, which is one failure.
+        if !accept_again_at_once(&error) && !listener.stopping && listener.retry_at.is_none() {
             listener.retry_at = Some(after(Instant::now(), self.options.accept_backoff));
             events.accept_failed(listener.id, error);
         }
