@@ -3,11 +3,14 @@
 //!
 //! `instructions SCENARIO TURNS` runs one scenario; without arguments each runs once.
 
+#[path = "../tests/support/mesh.rs"]
+mod mesh;
 #[path = "../tests/support/one_shard.rs"]
 mod one_shard;
 #[path = "../tests/support/publishes.rs"]
 mod publishes;
 
+use mesh::Mesh;
 use one_shard::OneShard;
 use publishes::publishes;
 use ringmq::broker::ConnId;
@@ -64,6 +67,19 @@ fn acknowledged() -> Box<dyn FnMut()> {
     })
 }
 
+/// From a shard to another one: a run, as `one_to_one`, that crosses.
+fn across() -> Box<dyn FnMut()> {
+    let mut mesh = Mesh::new(2);
+    let subscriber = mesh.connect(1, "subscriber");
+    mesh.subscribe(1, subscriber, "a/b");
+    let publisher = mesh.connect(0, "publisher");
+    let bytes = publishes(Version::V311, &["a/b"], MESSAGES);
+    Box::new(move || {
+        mesh.shards[0].receive(0, publisher, &bytes);
+        mesh.settle();
+    })
+}
+
 fn world(subscribers: usize, filter: &str, qos: QoS) -> (OneShard, ConnId) {
     let mut world = OneShard::new(Limits::default());
     for index in 0..subscribers {
@@ -74,8 +90,8 @@ fn world(subscribers: usize, filter: &str, qos: QoS) -> (OneShard, ConnId) {
     (world, publisher)
 }
 
-const SCENARIOS: [(&str, Scenario); 4] =
-    [("one_to_one", one_to_one), ("alternating", alternating), ("fan_out", fan_out), ("acknowledged", acknowledged)];
+const SCENARIOS: [(&str, Scenario); 5] =
+    [("one_to_one", one_to_one), ("alternating", alternating), ("fan_out", fan_out), ("acknowledged", acknowledged), ("across", across)];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

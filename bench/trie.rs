@@ -5,9 +5,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringmq::broker::ids::ShardId;
-use ringmq::broker::topics::{Matches, SubOptions, Subscriber, Topics};
+use ringmq::broker::topics::{Matches, SubOptions, Subscriber, Topics, WARM_BATCH, Warmth};
 
 const SIZES: [u32; 3] = [10_000, 100_000, 1_000_000];
 const TOPICS: u32 = 65_536;
@@ -45,11 +45,40 @@ fn bench_match(c: &mut Criterion, name: &str, filter: fn(u32) -> String, topic: 
     group.finish();
 }
 
+/// As many matches per iteration as one read brings, looked ahead for as a shard does.
+fn bench_match_warm(c: &mut Criterion, name: &str, filter: fn(u32) -> String, topic: fn(u32) -> String) {
+    let mut group = c.benchmark_group(name);
+    group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group.throughput(Throughput::Elements(WARM_BATCH as u64));
+    for size in SIZES {
+        let topics = build(size, filter);
+        let names: Vec<_> = (0..TOPICS).map(|n| topic(scatter(n) % size)).collect();
+        let (mut matches, mut warmth) = (Matches::default(), Warmth::default());
+        let mut batches = names.chunks_exact(WARM_BATCH).cycle();
+        group.bench_function(BenchmarkId::from_parameter(size), |b| {
+            b.iter(|| {
+                let names = batches.next().expect("it goes round");
+                let mut ahead: [&[u8]; WARM_BATCH] = [&[]; WARM_BATCH];
+                ahead.iter_mut().zip(names).for_each(|(ahead, name)| *ahead = name.as_bytes());
+                topics.warm(&ahead, &mut warmth);
+                for name in names {
+                    topics.matches(black_box(name), &mut matches);
+                    assert!(!black_box(&matches).filters.is_empty());
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 fn matching(c: &mut Criterion) {
     let topic = |n| format!("fleet/{:03}/car{n:07}/position", n % 1_000);
     bench_match(c, "match/exact", topic, topic);
     bench_match(c, "match/plus", |n| format!("fleet/+/car{n:07}/position"), topic);
     bench_match(c, "match/hash", |n| format!("fleet/{:03}/car{n:07}/#", n % 1_000), topic);
+    bench_match_warm(c, "match_ahead/exact", topic, topic);
+    bench_match_warm(c, "match_ahead/plus", |n| format!("fleet/+/car{n:07}/position"), topic);
+    bench_match_warm(c, "match_ahead/hash", |n| format!("fleet/{:03}/car{n:07}/#", n % 1_000), topic);
 }
 
 /// A topic that only another shard wants, among as many fingerprints.

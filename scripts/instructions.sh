@@ -45,7 +45,7 @@ judged=yes
 [ -e "$file" ] && grep -q "^# rustc $compiler\$" "$file" || judged=no
 [ "$update" = no ] || printf '# Instructions a message, %s of them in a turn; scripts/instructions.sh --update writes this.\n# rustc %s\n' "$messages" "$compiler" >"$file.new"
 failed=0
-for scenario in one_to_one alternating fan_out acknowledged; do
+for scenario in one_to_one alternating fan_out acknowledged across; do
     each=$(( ($(count "$scenario" "$many") - $(count "$scenario" "$few")) / ((many - few) * messages) ))
     before=$(awk -v name="$scenario" '$1 == name { print $2 }' "$file" 2>/dev/null || true)
     verdict=''

@@ -211,6 +211,42 @@ progress() {
     fi
 }
 
+# How many shards a scenario wants, if it says so, in its file or in the one that it is like.
+shards_of() {
+    local file=$root/perf/scenarios/$1.toml wanted like
+    wanted=$(sed -n 's/^shards = //p' "$file")
+    like=$(sed -n 's/^like = "\(.*\)"$/\1/p' "$file")
+    if [[ -n $wanted || -z $like ]]; then
+        echo "$wanted"
+    else
+        shards_of "$like"
+    fi
+}
+
+# start_broker_for SCENARIO BROKER: with as many shards as the scenario wants, each on a CPU of its own; where CPUs are few the generator shares one of them,
+# and only CPU time counts.
+start_broker_for() {
+    local wanted
+    wanted=$(shards_of "$1")
+    if [[ -z $wanted ]]; then
+        start_broker "$2"
+        return
+    fi
+    [[ $2 == ringmq ]] || die "$1 is about the shards of ringmq"
+    shards=$wanted broker_cpu=$(first_cpus "$wanted") start_broker "$2"
+}
+
+# The first N CPUs that this process may use, as a list.
+first_cpus() {
+    awk -v count="$1" '/^Cpus_allowed_list/ {
+        ranges = split($2, range, ",")
+        for (i = 1; i <= ranges; i++) {
+            ends = split(range[i], end, "-")
+            for (cpu = end[1]; cpu <= end[ends] && count > 0; cpu++) { list = list (list == "" ? "" : ",") cpu; count-- }
+        }
+        print list }' /proc/self/status
+}
+
 # run_plan ENTRY...: runs every "ROUND SCENARIO BROKER" in turn, each with a broker of its own. What fails is told in the end; gives their number.
 run_plan() {
     local entry round scenario broker number=0 failed=() line
@@ -218,7 +254,7 @@ run_plan() {
     for entry in "$@"; do
         read -r round scenario broker <<<"$entry"
         progress "$number" $# "$scenario: $broker"
-        start_broker "$broker"
+        start_broker_for "$scenario" "$broker"
         if line=$(load "$scenario" "$broker" "$round" 2>"$scratch/load.log"); then
             [[ ! -t 2 ]] || printf '\r\e[K' >&2
             printf '%-10s %s\n' "$broker" "$line"

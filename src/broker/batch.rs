@@ -12,15 +12,25 @@ impl Shard {
             self.topics.apply(from, &change);
             applied = Some(batch.exact_number);
         }
-        for message in &batch.messages {
+        // The place from which on nothing was looked ahead for.
+        let mut cold = if self.topics.is_large() { 0 } else { usize::MAX };
+        for (at, message) in batch.messages.iter().enumerate() {
+            if at >= cold {
+                cold = self.warm_messages(batch, at);
+            }
             if let PeerMessage::Publish(publish) = message {
                 self.counters.peer_messages_received += 1;
                 self.on_peer_publish(from, publish, batch);
                 continue;
             }
+            if let PeerMessage::Run(run) = message {
+                self.counters.peer_messages_received += u64::from(run.count);
+                self.on_peer_run(run, batch);
+                continue;
+            }
             self.finish_run();
             match message {
-                PeerMessage::Publish(_) => {}
+                PeerMessage::Publish(_) | PeerMessage::Run(_) => {}
                 PeerMessage::PublishDone { ticket, code, kept } => {
                     if let Some(ticket) = self.tickets.get_mut(*ticket) {
                         ticket.kept_elsewhere |= kept;
@@ -37,7 +47,9 @@ impl Shard {
                 PeerMessage::RetainedItem { fetch, message } => self.on_retained_item(*fetch, message, batch),
                 PeerMessage::RetainedSlice { fetch, done } => self.on_retained_slice(from, *fetch, *done),
                 PeerMessage::RetainedCancel { fetch } => {
-                    self.cursors.remove(&(from, *fetch));
+                    if let Some(cursor) = self.cursors.remove(&(from, *fetch)) {
+                        self.retained.close(cursor);
+                    }
                 }
                 PeerMessage::Snapshot(snapshot) => self.on_snapshot(from, snapshot),
             }

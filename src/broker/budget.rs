@@ -2,8 +2,8 @@
 //! retained messages and queued ones, the slowest client. Below the first threshold nothing of this costs more than a comparison.
 //!
 //! What is counted: whatever a client can choose the size of (unsent output, messages of sessions, wills, half-received packets, retained messages, client
-//! identifiers, topic aliases, the texts and levels of filters), and a flat price for each connection, session, filter and subscription. A message that several sessions
-//! hold counts for each of them: the estimate is on the safe side.
+//! identifiers, topic aliases, the texts and levels of filters and of retained topics), and a flat price for each connection, session, filter and
+//! subscription. A message that several sessions hold counts for each of them: the estimate is on the safe side.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -22,8 +22,8 @@ const SESSION_BYTES: u64 = 384;
 const FILTER_BYTES: u64 = 192;
 /// One session's subscription to a filter that is there.
 pub(super) const SUBSCRIPTION_BYTES: u64 = 48;
-/// A retained message beside its bytes: its place in the table and in the order, and the text of the topic once more.
-const RETAINED_BYTES: u64 = 128;
+/// A retained message beside its bytes and the levels of its topic: its place in the store.
+const RETAINED_BYTES: u64 = 48;
 /// Unsent output that every connection may still have when QoS 0 is shed.
 const SHED_OUTPUT_BYTES: u64 = 64 * 1024;
 /// A client that leaves less than this unread is not worth disconnecting.
@@ -127,6 +127,7 @@ impl Shard {
             + FILTER_BYTES * self.topics.filter_count() as u64
             + self.topics.held_bytes()
             + RETAINED_BYTES * self.retained.len() as u64
+            + self.retained.held_bytes()
     }
 
     /// How near the budget is now; `pressure` is how near it was at the end of the last turn.
@@ -150,6 +151,7 @@ impl Shard {
         self.connections.trim();
         self.sessions.trim();
         self.topics.trim();
+        self.retained.trim();
         if let Some(journal) = &mut self.journal {
             journal.trim();
         }

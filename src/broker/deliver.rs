@@ -102,6 +102,7 @@ impl Shard {
     pub(super) fn deliver_acknowledged(&mut self, index: u32, delivery: Delivery, job: Option<&mut Job>) -> ReasonCode {
         let memory_short = self.pressure >= Pressure::RefuseMessages;
         if self.cannot_keep(index) {
+            self.refuse_for(index, RefuseReason::Storage);
             self.counters.publishes_refused += 1;
             return ReasonCode::QUOTA_EXCEEDED;
         }

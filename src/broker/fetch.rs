@@ -174,6 +174,12 @@ impl Shard {
         let mut open = ShardSet::default();
         if is_wildcard(&filter) {
             (0..self.shards).for_each(|shard| open.insert(ShardId(shard)));
+            if self.retained.has_none_for(&filter) {
+                open.remove(self.id);
+            }
+            if open.is_empty() {
+                return;
+            }
         } else {
             let owner = owner_of(&filter, self.shards);
             if owner == self.id {
@@ -266,7 +272,7 @@ impl Shard {
         let batch = self.peers.to(to);
         let mut bytes = 0;
         batch.len_bytes() <= PEER_HIGH_WATER_BYTES
-            && self.retained.next_batch(cursor, max as usize, |_, message| {
+            && self.retained.next_batch(cursor, max as usize, |message| {
                 if message.expires_at > now {
                     let copy = batch.copy(&message.as_incoming(), PeerOptions::default(), &[]);
                     batch.messages.push(PeerMessage::RetainedItem { fetch, message: copy });
@@ -281,7 +287,7 @@ impl Shard {
         let now = self.now;
         let mut found: Vec<Message> = Vec::new();
         let mut bytes = 0;
-        let done = self.retained.next_batch(cursor, max as usize, |_, message| {
+        let done = self.retained.next_batch(cursor, max as usize, |message| {
             if message.expires_at > now {
                 found.push(message.clone());
                 bytes += message.bytes() as usize;

@@ -18,6 +18,8 @@ pub struct Holdings {
     pub retained_bytes: u64,
     /// Retained messages being read: by other shards, and for connections here.
     pub cursors: usize,
+    /// Levels of retained topics that are kept for readers.
+    pub pins: usize,
     pub fetches: usize,
     /// Publishes that wait for an answer.
     pub tickets: usize,
@@ -60,6 +62,7 @@ impl Shard {
             retained: self.retained.len(),
             retained_bytes: self.retained_bytes,
             cursors: self.cursors.len(),
+            pins: self.retained.pins(),
             fetches: self.fetching.len(),
             tickets: self.tickets.len(),
             timers: self.wheel.len(),

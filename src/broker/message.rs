@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::aliases::Alias;
 use super::outbox::{Chunk, OutBatch};
+use super::retained::HasTopic;
 use super::session::FixedHasher;
 use crate::mqtt::encode::{self, PublishOut};
 use crate::mqtt::{QoS, Version};
@@ -130,6 +131,13 @@ impl Message {
             retain: self.retain,
             expires_at: self.expires_at,
         }
+    }
+}
+
+impl HasTopic for Message {
+    #[inline]
+    fn is_for(&self, topic: &str) -> bool {
+        self.body[..self.topic_len as usize] == *topic.as_bytes()
     }
 }
 

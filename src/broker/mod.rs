@@ -10,6 +10,7 @@
 //! deliver     to one session                    timers, sys           what happens by itself
 //! batch       from another shard                rate                  slowing a client down
 //! inspect     what is held                  limited               who hits limits
+//! warm        what publishes will look at
 //! ```
 //!
 //! The rest are the parts of its state: connections, sessions, outgoing messages, acknowledgements, topics, retained messages, timers, output.
@@ -52,6 +53,7 @@ mod subscribe;
 mod sys;
 mod timers;
 pub mod topics;
+mod warm;
 pub mod wheel;
 
 pub use admission::Admission;

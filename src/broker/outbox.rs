@@ -46,6 +46,7 @@ impl OutBatch {
     }
 
     /// Appends `start..end` of a shared chunk.
+    #[inline]
     pub fn push_shared(&mut self, chunk: &Chunk, start: u32, end: u32) {
         debug_assert!(start <= end && end as usize <= chunk.len());
         self.shared_bytes += (end - start) as usize;

@@ -54,6 +54,20 @@ impl PeerPublish {
     }
 }
 
+/// PUBLISH packets of a run: they stand behind their topic in the batch's buffer, as they came, one behind the other. A message of a run so takes its bytes
+/// and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerRun {
+    start: u32,
+    topic_len: u16,
+    /// Packets of 5.0, without properties; else of 3.x.
+    pub v5: bool,
+    packets_len: u32,
+    pub count: u32,
+    /// The largest packet, bytes.
+    pub largest: u32,
+}
+
 /// How a publish is to be treated by the shard that gets it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeerOptions {
@@ -69,6 +83,8 @@ pub struct PeerOptions {
 #[derive(Debug)]
 pub enum PeerMessage {
     Publish(PeerPublish),
+    /// More messages of a run, for the target's subscribers.
+    Run(PeerRun),
     /// The publish with this ticket has found its place, or was refused.
     PublishDone {
         ticket: TicketId,
@@ -196,6 +212,22 @@ impl Batch {
             has_exchange: options.exchange.is_some(),
             ticket: options.ticket,
         }
+    }
+
+    /// Copies PUBLISH packets of a run into the buffer.
+    pub fn push_run(&mut self, topic: &str, v5: bool, packets: &[u8], count: u32, largest: u32) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(topic.as_bytes());
+        self.bytes.extend_from_slice(packets);
+        let run = PeerRun { start, topic_len: topic.len() as u16, v5, packets_len: packets.len() as u32, count, largest };
+        self.messages.push(PeerMessage::Run(run));
+    }
+
+    /// The topic and the packets that `run` describes.
+    pub fn run(&self, run: &PeerRun) -> (&str, &[u8]) {
+        let topic = run.start as usize;
+        let packets = topic + run.topic_len as usize;
+        (std::str::from_utf8(&self.bytes[topic..packets]).unwrap_or(""), &self.bytes[packets..packets + run.packets_len as usize])
     }
 
     /// The publish that `publish` describes.

@@ -99,6 +99,8 @@ impl Shard {
         if self.connections.get(id).is_some_and(|conn| !conn.partial.is_empty()) {
             bytes = self.complete_partial(id, bytes);
         }
+        // The bytes from which on nothing was looked ahead for.
+        let mut cold = if self.topics.is_large() { bytes.len() } else { 0 };
         while !bytes.is_empty() {
             // What a busy publisher sends on and on needs no decoding.
             let continued = self.continue_run(id, bytes);
@@ -117,6 +119,9 @@ impl Shard {
             match self.header(id, bytes) {
                 Err(error) => return self.refuse(id, error),
                 Ok(Some(header)) if header.total_len() <= bytes.len() => {
+                    if bytes.len() <= cold {
+                        cold = self.warm_packets(bytes);
+                    }
                     let (packet, rest) = bytes.split_at(header.total_len());
                     bytes = rest;
                     self.on_packet(id, header, packet);

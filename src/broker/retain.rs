@@ -37,7 +37,7 @@ impl Shard {
         let known = self.retained.get(incoming.topic).map(|old| u64::from(old.bytes()));
         let full = known.is_none() && self.retained.len() >= self.limits.max_retained_messages as usize
             || known.is_none() && self.pressure >= Pressure::RefuseMessages
-            || self.journal.as_ref().is_some_and(|journal| journal.is_failing())
+            || self.journal.as_ref().is_some_and(|journal| journal.is_full())
             || self.retained_bytes - known.unwrap_or(0) + bytes > self.limits.max_retained_bytes;
         if full {
             self.counters.count_dropped(DropReason::RetainedLimit, 1);
@@ -71,9 +71,9 @@ impl Shard {
         let now = self.now;
         let mut over: Vec<Box<str>> = Vec::new();
         let mut cursor = self.sweep.cursor.take().unwrap_or_else(Cursor::everything);
-        let done = self.retained.next_batch(&mut cursor, SWEEP_SLICE, |topic, message| {
+        let done = self.retained.next_batch(&mut cursor, SWEEP_SLICE, |message| {
             if message.expires_at <= now {
-                over.push(topic.into());
+                over.push(message.topic().into());
             }
             true
         });
@@ -85,6 +85,8 @@ impl Shard {
         self.sweep.scheduled = self.sweep.expiring > 0;
         if self.sweep.scheduled {
             self.wheel.schedule(now + SWEEP_MS, TimerKey::Sweep);
+        } else if let Some(cursor) = self.sweep.cursor.take() {
+            self.retained.close(cursor);
         }
     }
 

@@ -10,7 +10,7 @@ use super::publish::is_sys;
 use super::session::{Kept, delivered_qos, owner_of};
 use super::shard::Shard;
 use super::timers::TimerKey;
-use super::topics::{Matches, Subscriber, Topics};
+use super::topics::{Matches, Subscriber, Topics, Warmth};
 use crate::config::Durability;
 use crate::metrics::DropReason;
 use crate::mqtt::{QoS, ReasonCode};
@@ -30,6 +30,7 @@ pub struct Scratch {
     pub timers: Vec<TimerKey>,
     pub shares: Vec<(ShardId, u64)>,
     fingerprints: Vec<u64>,
+    pub warmth: Warmth,
 }
 
 /// Who published, and who is to be told the outcome.
@@ -331,6 +332,14 @@ impl Shard {
         if let Settled::Now(code) = self.finish_job(job, code, mark) {
             self.answer(answer(kept), code, Kept::Nowhere, commit);
         }
+    }
+
+    /// A message of a run of another shard whose subscribers do not all get the same bytes.
+    pub(super) fn deliver_here(&mut self, incoming: &Incoming<'_>) {
+        let mut matches = self.scratch.matches.take().unwrap_or_default();
+        self.topics.matches(incoming.topic, &mut matches);
+        self.deliver_local(incoming, &matches, &mut Job::new(Publisher::unanswered(NONE)), None);
+        self.scratch.matches = Some(matches);
     }
 
     /// Delivers to the subscribers of this shard, but to those that have the message.

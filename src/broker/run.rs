@@ -12,7 +12,7 @@ use super::connection::{Connection, NONE};
 use super::ids::{ConnId, ShardSet};
 use super::message::{Incoming, NEVER, remaining_s};
 use super::outbox::Chunk;
-use super::peer::{PeerMessage, PeerOptions};
+use super::peer::{Batch, PeerMessage, PeerOptions, PeerRun};
 use super::route::{PEER_LIMIT_BYTES, Targets};
 use super::shard::Shard;
 use crate::metrics::DropReason;
@@ -84,6 +84,32 @@ impl Run {
     }
 }
 
+/// Plain PUBLISH packets of one topic and one family, one behind the other.
+#[derive(Clone, Copy)]
+struct Packets<'a> {
+    family: usize,
+    bytes: &'a [u8],
+    count: u64,
+    /// The largest of them, bytes.
+    largest: usize,
+}
+
+impl<'a> Packets<'a> {
+    /// What they bring, one by one.
+    fn messages(self, topic: &'a str) -> impl Iterator<Item = Incoming<'a>> {
+        // Topic length, topic; in 5.0 the length of no properties.
+        let prefix = 2 + topic.len() + self.family;
+        let mut rest = self.bytes;
+        std::iter::from_fn(move || {
+            let (header, total) = plain_publish(rest)?;
+            let (packet, after) = rest.split_at_checked(total)?;
+            rest = after;
+            let payload = packet.get(header + prefix..)?;
+            Some(Incoming { topic, payload, forward: &[], qos: QoS::AtMostOnce, retain: false, expires_at: NEVER })
+        })
+    }
+}
+
 /// Lengths of the fixed header and of the whole packet, for a plain PUBLISH of up to 16,387 bytes in the shortest form; other packets take the long way.
 #[inline]
 fn plain_publish(bytes: &[u8]) -> Option<(usize, usize)> {
@@ -117,7 +143,7 @@ impl Shard {
     pub(super) fn run_publish(&mut self, publisher: u32, source: Option<ConnId>, incoming: &Incoming<'_>) -> bool {
         if !self.run.continues(publisher, incoming.topic, self.topics.generation()) {
             self.finish_run();
-            if !self.start_run(publisher, source, incoming) {
+            if !self.start_run(publisher, source, incoming.topic) {
                 return false;
             }
         }
@@ -144,40 +170,63 @@ impl Shard {
             conn.last_seen = self.now;
         }
         self.counters.publishes_received[0] += count;
+        self.send_packets_to_shards(Packets { family, bytes: &bytes[..end], count, largest });
+        self.add_packets(Packets { family, bytes: &bytes[..end], count, largest });
+        end
+    }
+
+    /// Packets that continue the run, for the subscribers here.
+    fn add_packets(&mut self, packets: Packets<'_>) {
+        let Packets { family, bytes, count, largest } = packets;
         let run = &mut self.run;
         run.count += count;
         let same = &mut run.families[family];
         same.largest = same.largest.max(largest);
         if let Some(chunk) = same.chunk.as_mut().and_then(Rc::get_mut) {
-            chunk.extend_from_slice(&bytes[..end]);
+            chunk.extend_from_slice(bytes);
         } else if run.only_one().is_some_and(|(only, _)| only == family) {
-            self.send_to_only_one(largest, count, |conn| conn.out.own().extend_from_slice(&bytes[..end]));
+            self.send_to_only_one(largest, count, |conn| conn.out.own().extend_from_slice(bytes));
         }
-        self.add_to_others(family, &bytes[..end]);
-        end
-    }
-
-    /// The packets of `bytes` for the subscribers of the other family and for other shards: those need them one by one.
-    fn add_to_others(&mut self, family: usize, mut bytes: &[u8]) {
-        if self.run.families[1 - family].slots.is_empty() && self.run.remote.is_empty() {
+        if self.run.families[1 - family].slots.is_empty() {
             return;
         }
+        // Subscribers of the other family need them one by one.
         let topic = std::mem::take(&mut self.run.topic);
-        while let Some((header, total)) = plain_publish(bytes) {
-            let payload = &bytes[header + self.run.prefix.len()..total];
-            let incoming = Incoming { topic: &topic, payload, forward: &[], qos: QoS::AtMostOnce, retain: false, expires_at: NEVER };
+        for incoming in packets.messages(&topic) {
             self.encode_for_family(1 - family, &incoming);
-            self.send_run_to_shards(&incoming);
-            bytes = &bytes[total..];
         }
         self.run.topic = topic;
     }
 
+    fn send_packets_to_shards(&mut self, packets: Packets<'_>) {
+        for shard in self.run.remote.iter() {
+            if self.peers.waiting_bytes(shard) > PEER_LIMIT_BYTES {
+                self.counters.count_dropped(DropReason::PeerRingFull, packets.count);
+                continue;
+            }
+            let (count, largest) = (packets.count as u32, packets.largest as u32);
+            self.peers.to(shard).push_run(&self.run.topic, packets.family == 1, packets.bytes, count, largest);
+        }
+    }
+
+    /// More of a run of another shard.
+    pub(super) fn on_peer_run(&mut self, run: &PeerRun, batch: &Batch) {
+        let (topic, bytes) = batch.run(run);
+        let packets = Packets { family: usize::from(run.v5), bytes, count: u64::from(run.count), largest: run.largest as usize };
+        if !self.run.continues(NONE, topic, self.topics.generation()) {
+            self.finish_run();
+            if !self.start_run(NONE, None, topic) {
+                return packets.messages(topic).for_each(|incoming| self.deliver_here(&incoming));
+            }
+        }
+        self.add_packets(packets);
+    }
+
     /// Looks the subscribers up. False where they do not all get the same bytes.
-    fn start_run(&mut self, publisher: u32, source: Option<ConnId>, incoming: &Incoming<'_>) -> bool {
+    fn start_run(&mut self, publisher: u32, source: Option<ConnId>, topic: &str) -> bool {
         let mut matches = self.scratch.matches.take().unwrap_or_default();
         let mut targets = self.scratch.targets.take().unwrap_or_default();
-        self.topics.matches(incoming.topic, &mut matches);
+        self.topics.matches(topic, &mut matches);
         // What comes from another shard was matched there for the other shards and for shared subscriptions; here only the own subscribers count.
         let mut plain = publisher == NONE || matches.groups.is_empty();
         if plain {
@@ -187,7 +236,7 @@ impl Shard {
         plain = plain && self.gather_subscribers(&targets);
         if plain {
             let remote = if publisher == NONE { ShardSet::default() } else { matches.remote };
-            self.begin_run(publisher, source, incoming.topic, remote);
+            self.begin_run(publisher, source, topic, remote);
         }
         self.scratch.matches = Some(matches);
         self.scratch.targets = Some(targets);

@@ -350,8 +350,11 @@ impl Shard {
             self.dirty.push(id.slot);
         }
         if conn.state == State::Connected {
+            let fetches = conn.fetches.is_some();
             self.send_waiting(id.slot);
-            self.continue_fetches(id.slot);
+            if fetches {
+                self.continue_fetches(id.slot);
+            }
         }
     }
 

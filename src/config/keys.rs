@@ -32,6 +32,7 @@ fn full() -> Config {
             data_dir: Some(PathBuf::new()),
             engine: Engine::default(),
             durability: Durability::default(),
+            max_bytes: 0,
             topics: vec![TopicDurability { filter: String::new(), durability: Durability::default() }],
         },
         log: Log::default(),

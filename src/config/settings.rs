@@ -142,6 +142,8 @@ pub struct Storage {
     pub engine: Engine,
     /// What an acknowledgement promises where neither a listener nor a topic says otherwise.
     pub durability: Durability,
+    /// What the logs of all shards may take on disk, bytes, about; 0: as much as there is.
+    pub max_bytes: u64,
     /// Levels by topic: of the filters that match, the first one holds, whatever the listener says.
     pub topics: Vec<TopicDurability>,
 }

@@ -145,6 +145,8 @@ labels! {
         Subscriptions = "subscriptions",
         /// `limits.max_queued_messages` or `limits.max_queued_bytes`: a message for this client was refused or held.
         FullQueue = "full_queue",
+        /// `storage.max_bytes`, or a disk that takes nothing: a message for this client was refused or held.
+        Storage = "storage",
         /// `limits.full_queue_patience_ms`: a publisher that waited too long was closed.
         FullQueuePatience = "full_queue_patience",
         /// `limits.out_buffer_bytes`: a client that asks and does not read the answers was closed.

@@ -61,11 +61,8 @@ impl Held {
         self.due.into_iter().chain(self.quiet_at).min()
     }
 
-    /// Gives back what is no longer used, if it is time; for a shard that has nothing to do.
+    /// Gives back what is no longer used, when it is due; for a shard that has nothing to do.
     pub fn give_back(&mut self, now: u64, shard: &mut Shard, driver: &mut AnyDriver) {
-        if self.due().is_none_or(|due| now < due) {
-            return;
-        }
         shard.trim();
         driver.trim();
         give_memory_back();

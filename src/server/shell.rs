@@ -245,8 +245,9 @@ impl Shell {
 
     fn turn_driver(&mut self, pending: &mut Pending) -> std::io::Result<()> {
         let mut wait = self.wait(pending);
-        if wait != Wait::Poll && pending.memory.due().is_some() {
-            pending.memory.give_back(self.now(), &mut self.shard, &mut self.driver);
+        let now = self.now();
+        if wait != Wait::Poll && pending.memory.due().is_some_and(|due| due <= now) {
+            pending.memory.give_back(now, &mut self.shard, &mut self.driver);
             wait = self.wait(pending);
         }
         let own = usize::from(self.shard.id().0);

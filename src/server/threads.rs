@@ -53,6 +53,8 @@ struct Plan {
     requests: Receiver<Request>,
     started: Instant,
     cpu: Option<usize>,
+    /// Length that the log may have.
+    log_bytes: u64,
     /// The journal of the shard, and what the last run has left.
     storage: Option<(Journal, Arc<Recovered>)>,
     /// Whether the storage keeps what is live, so that the shard need not write it anew.
@@ -114,6 +116,7 @@ impl Shards {
         let entropy = random_key()?;
         let admission = Arc::new(Admission::new(config));
         let (ready, outcome) = bounded(usize::from(count));
+        let log_bytes = log_bytes(config, count)?;
         let mut logs = self.start_logs(count, backend)?.into_iter();
         for ((index, ports), listeners) in mesh(usize::from(count), RING_CAPACITY).into_iter().enumerate().zip(listeners) {
             let (sender, requests) = bounded(REQUESTS);
@@ -133,6 +136,7 @@ impl Shards {
                 started,
                 // More shards than CPUs: the scheduler does better than a pin.
                 cpu: (usize::from(count) <= cpus.len()).then(|| cpus[index]),
+                log_bytes,
                 storage: logs.next(),
                 keeps_live_only: self.storage.as_ref().is_some_and(Storage::keeps_live_only),
             };
@@ -247,6 +251,7 @@ fn run_shard(plan: Plan, ready: &Sender<Result<(), String>>) -> std::io::Result<
     let (journal, recovered) = plan.storage.unzip();
     if journal.is_some() {
         shard.keep_journal(unix_ms().saturating_sub(now));
+        shard.limit_journal(plan.log_bytes);
         if plan.keeps_live_only {
             shard.rewrite_journal_after(None);
         }
@@ -268,6 +273,20 @@ fn engine(wanted: config::Engine) -> Result<storage::Engine, String> {
         config::Engine::Fjall => Ok(storage::Engine::Fjall(super::keyed::changes)),
         #[cfg(not(feature = "engine-fjall"))]
         config::Engine::Fjall => Err("storage.engine = \"fjall\": this ringmq was built without it".to_owned()),
+    }
+}
+
+/// How long the log of each of `count` shards may get.
+fn log_bytes(config: &Config, count: u16) -> Result<u64, String> {
+    let (all, least) = (config.storage.max_bytes, 2 * storage::SEGMENT_BYTES);
+    match all / u64::from(count) {
+        0 if all == 0 => Ok(u64::MAX),
+        each if each < least => Err(format!(
+            "storage.max_bytes = {all} is too little for {count} shards: the log of each takes room in pieces of {} bytes and needs two; set at least {}, or 0 for no limit",
+            storage::SEGMENT_BYTES,
+            least * u64::from(count),
+        )),
+        each => Ok(each),
     }
 }
 

@@ -13,7 +13,7 @@ use super::journal::{Done, Job, WriterEnd};
 use super::{Backend, RETRY, Store, frame};
 
 /// Bytes at which a new segment is begun.
-const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Memory that the executor pins, bytes; its default is ten times that, three times over.
 const EXECUTOR_MEMORY: usize = 1 << 20;
 

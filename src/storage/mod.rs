@@ -30,6 +30,7 @@ pub use directory::{Contents, Damage, Recovered, make};
 #[cfg(feature = "engine-fjall")]
 pub use fjall::{Changes, Keyed};
 pub use journal::{Done, Job, Journal};
+pub use log::SEGMENT_BYTES;
 
 use directory::Directory;
 use journal::WriterEnd;

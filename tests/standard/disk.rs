@@ -211,6 +211,33 @@ fn what_cannot_be_kept_is_refused_until_it_can() {
     assert_eq!(broker.take(other), ack(PacketType::Puback, 6));
 }
 
+/// A log that is as long as it may be is a full disk, until what was delivered has given its room back.
+#[test]
+fn a_log_of_its_full_length_takes_no_more_until_messages_are_delivered() {
+    const QUOTA: u64 = 100_000;
+    let mut broker = Durable::new(1, &Config::default());
+    broker.world.shards[0].limit_journal(QUOTA);
+    let lasting = broker.client(Version::V5, "lasting", 100);
+    broker.subscribe(lasting, Version::V5, "t/#", QoS::AtLeastOnce);
+    let publisher = broker.client(Version::V5, "publisher", 0);
+    let answer = |broker: &mut Durable, packet_id, payload: &[u8]| {
+        let mut bytes = Vec::new();
+        encode::publish(&mut bytes, Version::V5, &PublishOut { qos: QoS::AtLeastOnce, packet_id, ..PublishOut::new("t", payload) });
+        broker.world.send(publisher, &bytes);
+        broker.commit();
+        broker.take(publisher)
+    };
+    let taken = (1..).take_while(|&id| answer(&mut broker, id, &[7; 1_000]) == ack(PacketType::Puback, id)).count() as u16;
+    assert!((60..=110).contains(&taken), "{taken} messages of 1,000 bytes were taken");
+    assert_eq!(answer(&mut broker, 1, b"small"), [0x40, 3, 0, 1, ReasonCode::QUOTA_EXCEEDED.0]);
+    // Its client acknowledges them all; the log is written anew without them.
+    for id in 1..=taken {
+        broker.world.send(lasting, &ack(PacketType::Puback, id));
+        broker.commit();
+    }
+    assert_eq!(answer(&mut broker, 2, b"again"), ack(PacketType::Puback, 2));
+}
+
 impl Durable {
     /// A client whose session ends with it: it is let in although nothing can be written.
     fn client_now(&mut self, client_id: &str) -> Client {

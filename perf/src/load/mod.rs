@@ -191,6 +191,7 @@ fn settings(arguments: &Arguments, scenario: &Scenario) -> Result<Settings, Box<
         payload_bytes: scenario.payload,
         window: scenario.window,
         rate: (scenario.rate > 0).then_some(scenario.rate),
+        shards: scenario.shards,
         keep_alive: scenario.keep_alive,
         burst: scenario.burst,
         connects_per_s: (scenario.connects_per_s > 0).then_some(scenario.connects_per_s as f64),

@@ -29,6 +29,8 @@ pub struct SubscriberPlan {
     pub shares: bool,
     /// Hardly reads.
     pub slow: bool,
+    /// The shard that it is to live on.
+    pub home: u16,
 }
 
 /// One connection that publishes.
@@ -38,6 +40,8 @@ pub struct PublisherPlan {
     pub topics: Arc<[String]>,
     /// Subscribers that get each of its messages; 0 if nobody does.
     pub fan: u32,
+    /// The shard that it is to live on.
+    pub home: u16,
 }
 
 /// How all clients of a run behave.
@@ -51,6 +55,8 @@ pub struct Settings {
     pub window: u32,
     /// Messages per second of all publishers together (open loop); closed loop if none.
     pub rate: Option<u64>,
+    /// Shards of a ringmq, on which clients are to live where their plans say; with 1 there is no choice.
+    pub shards: u16,
     /// Seconds.
     pub keep_alive: u16,
     /// Connections that may be on their way through CONNECT and SUBSCRIBE at a time, per thread.

@@ -18,6 +18,8 @@ pub struct Publisher {
     pub client: usize,
     topics: Arc<[String]>,
     fan: u32,
+    /// The shard that it is to live on.
+    pub home: u16,
     qos: QoS,
     pub sent: u32,
     pub window: Window,
@@ -47,6 +49,7 @@ impl Publisher {
             client,
             topics: Arc::clone(&plan.topics),
             fan: plan.fan,
+            home: plan.home,
             qos: settings.qos,
             sent: 0,
             window: Window::new(settings.window, plan.fan, asks || settings.qos != QoS::AtMostOnce),

@@ -80,6 +80,7 @@ fn measure(case: &Case, threads: usize) -> io::Result<(Outcome, Injected)> {
     let forwarding = thread::spawn(move || Forwarder::new(listener, faults)?.serve(&told));
     let scenario = &case.scenario;
     let settings = Settings {
+        shards: 1,
         address,
         version: Version::V311,
         qos: QoS::from_bits(scenario.qos).unwrap_or_default(),

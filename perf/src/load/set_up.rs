@@ -2,6 +2,7 @@
 
 use std::io;
 
+use ringmq::broker::home_of;
 use ringmq::mqtt::{Connect, Packet, PacketType, Properties, QoS, SubscribeEntry, SubscribeOptions, decode, encode};
 
 use super::client::{Client, Role, Stage};
@@ -15,6 +16,19 @@ const FILTERS_PER_SUBSCRIBE: usize = 500;
 pub(super) const MAX_EVENTS: usize = 1024;
 /// Longest sleep where new connections have a timetable.
 const PACED_SLEEP_NS: u64 = 1_000_000;
+
+/// A client identifier that begins like this and lives on this shard of a ringmq with so many.
+fn at_home(mut client_id: String, home: u16, shards: u16) -> String {
+    let begin = client_id.len();
+    for attempt in 0_u32.. {
+        if home_of(&client_id, shards).0 == home {
+            break;
+        }
+        client_id.truncate(begin);
+        client_id.push_str(&format!(".{attempt}"));
+    }
+    client_id
+}
 
 impl Worker {
     /// Opens all connections of the worker, subscribers first, and brings them to readiness. `number` counts those of other workers.
@@ -92,8 +106,8 @@ impl Worker {
         let took = self.enter(key, Stage::AwaitsConnack);
         self.stages.connect.record(took);
         let client_id = match self.clients[key].role {
-            Role::Publisher(_) => format!("p{}-{key}", self.index),
-            Role::Subscriber(_) => format!("s{}-{key}", self.index),
+            Role::Publisher(place) => at_home(format!("p{}-{key}", self.index), self.publishers[place].home, self.settings.shards),
+            Role::Subscriber(place) => at_home(format!("s{}-{key}", self.index), self.subscribers[place].home, self.settings.shards),
         };
         let connect = Connect {
             version: self.settings.version,

@@ -4,7 +4,7 @@ use ringmq::mqtt::{PacketType, Properties, ReasonCode, encode};
 
 use super::latency::Latency;
 use super::packets::{self, Stamp};
-use super::plan::Settings;
+use super::plan::{Settings, SubscriberPlan};
 use super::publisher::Publisher;
 use super::sequence::{Arrival, Sequence};
 use super::shared::Tally;
@@ -18,6 +18,8 @@ pub struct Subscriber {
     group: Option<usize>,
     /// Hardly reads: what it misses is not lost, and nobody waits for it.
     pub slow: bool,
+    /// The shard that it is to live on.
+    pub home: u16,
 }
 
 /// The parts of a worker that a delivery touches.
@@ -53,8 +55,11 @@ fn missing(sequences: &[Sequence], first_publisher: u32, publishers: &[Publisher
 }
 
 impl Subscriber {
-    pub fn new(first_publisher: u32, publishers: usize, group: Option<usize>, slow: bool) -> Subscriber {
-        Subscriber { first_publisher, sequences: vec![Sequence::default(); publishers], group, slow }
+    /// `first_publisher`: the place on the thread of the first one of its cell; `group`: of the group, for a member.
+    pub fn new(first_publisher: u32, group: Option<usize>, plan: &SubscriberPlan) -> Subscriber {
+        let SubscriberPlan { ref publishers, slow, home, .. } = *plan;
+        let sequences = vec![Sequence::default(); publishers.len()];
+        Subscriber { first_publisher: first_publisher + publishers.start as u32, sequences, group, slow, home }
     }
 
     /// Takes the packets at the start of `bytes`, appends what must be answered, and gives the bytes used.

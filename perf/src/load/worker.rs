@@ -165,10 +165,9 @@ impl Worker {
         }
         for plan in cell.subscribers {
             let place = self.subscribers.len();
-            let first = (first + plan.publishers.start) as u32;
-            self.subscribers.push(Subscriber::new(first, plan.publishers.len(), plan.shares.then_some(group), plan.slow));
-            self.filters.push(plan.filters.into_iter().rev().collect());
+            self.subscribers.push(Subscriber::new(first as u32, plan.shares.then_some(group), &plan));
             self.slow.extend(plan.slow.then_some(place));
+            self.filters.push(plan.filters.into_iter().rev().collect());
         }
         for plan in &cell.publishers {
             let id = self.publishers.len();

@@ -1,28 +1,46 @@
-//! What one more idle connection costs: the line through runs with few connections and with many.
+//! What one more idle connection, and one more subscription, costs: the line through runs with few of them and with many.
 
 use std::error::Error;
 
 use super::results::{Results, Run, median};
 
-/// Prints it if the results allow. Errors: it is more than `limit` bytes.
-pub fn check(results: &Results, yardstick: &str, limit: Option<f64>) -> Result<(), Box<dyn Error>> {
-    let Some((each, fixed)) = marginal(&results.runs, yardstick) else { return Ok(()) };
-    println!("{yardstick}: a connection more costs {each:.0} bytes; {:.1} MB are there once, before the first", fixed / 1e6);
-    match limit {
-        Some(limit) if each > limit => Err(format!("a connection costs {each:.0} bytes, the limit is {limit:.0}").into()),
+/// The most that one more may cost, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Most {
+    pub connection: Option<f64>,
+    pub subscription: Option<f64>,
+}
+
+/// Prints it if the results allow. Errors: it is more than it may be.
+pub fn check(results: &Results, yardstick: &str, most: Most) -> Result<(), Box<dyn Error>> {
+    let runs: Vec<&Run> = results.runs.iter().filter(|run| run.broker == yardstick).collect();
+    let idle: Vec<&Run> = runs.iter().copied().filter(|run| run.is_idle()).collect();
+    show(yardstick, "a connection", line(&idle, |run| run.connections, |run| run.rss), most.connection)?;
+    for kind in ["exact", "plus", "hash"] {
+        let with_filters: Vec<&Run> = runs.iter().copied().filter(|run| run.filter_kind == kind).collect();
+        let what = format!("a subscription to a filter of its own ({kind})");
+        show(yardstick, &what, line(&with_filters, |run| run.filters, |run| run.grown), most.subscription)?;
+    }
+    Ok(())
+}
+
+fn show(yardstick: &str, what: &str, line: Option<(f64, f64)>, most: Option<f64>) -> Result<(), Box<dyn Error>> {
+    let Some((each, fixed)) = line else { return Ok(()) };
+    println!("{yardstick}: {what} more costs {each:.0} bytes; {:.1} MB are there once, before the first", fixed / 1e6);
+    match most {
+        Some(most) if each > most => Err(format!("{what} costs {each:.0} bytes, the limit is {most:.0}").into()),
         _ => Ok(()),
     }
 }
 
-/// Resident bytes for each connection, and those that are there without any; `None` unless there are two numbers of connections.
-fn marginal(runs: &[Run], yardstick: &str) -> Option<(f64, f64)> {
-    let idle: Vec<&Run> = runs.iter().filter(|run| run.broker == yardstick && run.is_idle()).collect();
-    let few = idle.iter().map(|run| run.connections).min_by(f64::total_cmp)?;
-    let many = idle.iter().map(|run| run.connections).max_by(f64::total_cmp).filter(|&many| many > few)?;
-    let rss = |connections: f64| {
-        let runs: Vec<&Run> = idle.iter().copied().filter(|run| run.connections == connections).collect();
-        median(&runs, |run| run.rss)
+/// Bytes for each, and those that are there without any; `None` unless there are two counts.
+fn line(runs: &[&Run], count: impl Fn(&Run) -> f64, bytes: impl Fn(&Run) -> f64) -> Option<(f64, f64)> {
+    let few = runs.iter().map(|run| count(run)).min_by(f64::total_cmp)?;
+    let many = runs.iter().map(|run| count(run)).max_by(f64::total_cmp).filter(|&many| many > few)?;
+    let bytes_with = |wanted: f64| {
+        let runs: Vec<&Run> = runs.iter().copied().filter(|run| count(run) == wanted).collect();
+        median(&runs, &bytes)
     };
-    let each = (rss(many) - rss(few)) / (many - few);
-    Some((each, rss(few) - each * few))
+    let each = (bytes_with(many) - bytes_with(few)) / (many - few);
+    Some((each, bytes_with(few) - each * few))
 }

@@ -32,9 +32,12 @@ pub struct Arguments {
     /// Fail if one more idle connection costs the yardstick more bytes than this
     #[arg(long)]
     max_connection_bytes: Option<f64>,
+    /// Fail if one more subscription to a filter of its own costs the yardstick more bytes than this
+    #[arg(long)]
+    max_subscription_bytes: Option<f64>,
 }
 
-/// Errors: the results cannot be read, the page cannot be written, or a connection costs more than it may.
+/// Errors: the results cannot be read, the page cannot be written, or a connection or a subscription costs more than it may.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut results = Results::read(&arguments.files)?;
     let first = results.runs.first().ok_or("no results")?;
@@ -48,5 +51,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &arguments.html {
         fs::write(path, page::page(&results, &yardstick)).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    marginal::check(&results, &yardstick, arguments.max_connection_bytes)
+    let most = marginal::Most { connection: arguments.max_connection_bytes, subscription: arguments.max_subscription_bytes };
+    marginal::check(&results, &yardstick, most)
 }

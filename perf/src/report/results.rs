@@ -62,6 +62,10 @@ pub struct Run {
     pub peak_rss: f64,
     pub connections: f64,
     pub bytes_per_connection: f64,
+    /// Where distinct filters are what it is about: what they look like, how many they are, and what the broker grew by for them and their connections.
+    pub filter_kind: String,
+    pub filters: f64,
+    pub grown: f64,
     pub lost: u64,
     /// Deliveries that were still on their way long after the load had ended.
     pub late: u64,
@@ -123,6 +127,9 @@ impl Run {
             peak_rss: known("/broker/peak_rss_bytes"),
             connections: known("/set_up/connections"),
             bytes_per_connection: known("/set_up/rss_bytes_per_connection"),
+            filter_kind: if line["scenario"]["shape"] == "filters" { text(&line["scenario"]["filter_kind"]) } else { String::new() },
+            filters: known("/set_up/filters"),
+            grown: known("/set_up/rss_bytes_per_connection") * known("/set_up/connections"),
             lost: count("lost") + count("closed") + count("unacknowledged"),
             late: count("late"),
             out_of_order: count("reordered") + count("duplicated"),

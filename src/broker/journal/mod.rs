@@ -89,6 +89,8 @@ pub struct Journal {
     live_bytes: u64,
     /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next; `None` where whoever takes the commits keeps what is live.
     rewrite_bytes: Option<u64>,
+    /// Length from which on nothing new is taken, bytes. What says that something is over is always written.
+    quota_bytes: u64,
     rewrite: Option<Rewrite>,
     jobs: VecDeque<JournalJob>,
     /// The message that was written last, and the number that deliveries name it by; of this turn.
@@ -106,8 +108,14 @@ fn pop_if<T>(queue: &mut VecDeque<T>, due: impl FnOnce(&T) -> bool) -> Option<T>
 }
 
 impl Journal {
-    pub(super) fn is_failing(&self) -> bool {
-        self.failing
+    /// Whether nothing more can be promised: the disk takes nothing, or the log is as long as it may be.
+    pub(in crate::broker) fn is_full(&self) -> bool {
+        self.failing || self.length() >= self.quota_bytes
+    }
+
+    /// Bytes of the log, about.
+    fn length(&self) -> u64 {
+        self.live_bytes + self.written_bytes
     }
 
     /// Whether so much waits for the disk that no more should come in.
@@ -176,6 +184,7 @@ impl Shard {
             written_bytes: 0,
             live_bytes: 0,
             rewrite_bytes: Some(REWRITE_BYTES),
+            quota_bytes: u64::MAX,
             rewrite: None,
             jobs: VecDeque::new(),
             last_message: None,
@@ -190,6 +199,13 @@ impl Shard {
     pub fn rewrite_journal_after(&mut self, bytes: Option<u64>) {
         if let Some(journal) = &mut self.journal {
             journal.rewrite_bytes = bytes;
+        }
+    }
+
+    /// How long the journal may get before nothing more is taken, bytes.
+    pub fn limit_journal(&mut self, bytes: u64) {
+        if let Some(journal) = &mut self.journal {
+            journal.quota_bytes = bytes;
         }
     }
 

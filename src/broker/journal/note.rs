@@ -189,7 +189,7 @@ impl Shard {
 
     /// Whether a message for this session can be promised: not while the disk takes nothing.
     pub(in crate::broker) fn cannot_keep(&self, index: u32) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.is_failing())
+        self.journal.as_ref().is_some_and(|journal| journal.is_full())
             && self.sessions.get(index).is_some_and(|session| session.durable.is_some())
     }
 }

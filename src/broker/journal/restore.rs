@@ -27,7 +27,8 @@ impl Shard {
         let unix_ms = journal.unix_ms;
         journal.rewrite = journal.rewrite_bytes.map(|_| Rewrite::everything());
         let mut names = BTreeSet::new();
-        let mut restored = BTreeSet::new();
+        // 0 is nobody's name.
+        let mut restored = BTreeSet::from([0]);
         let mut taken: BTreeMap<_, Taken> = BTreeMap::new();
         for log in logs {
             let image = self.read_log(log, unix_ms);
@@ -38,7 +39,10 @@ impl Shard {
             names.extend(image.names);
             for (id, kept) in image.sessions {
                 // Two sessions of one name come from a damaged log only. The second gets a new one: in the new log they would be one session.
-                let id = if restored.insert(id) { id } else { self.entropy.fresh_number() };
+                let mut id = id;
+                while !restored.insert(id) {
+                    id = self.entropy.fresh_number();
+                }
                 self.restore_session(id, kept, unix_ms);
             }
         }

@@ -43,6 +43,13 @@ impl Rewrite {
 }
 
 impl Journal {
+    /// Whether it is worth the trouble to write what is live anew: much has been written since the last time; or half the quota is used, and some has.
+    fn is_too_long(&self) -> bool {
+        let Some(beyond) = self.rewrite_bytes else { return false };
+        self.written_bytes > 2 * self.live_bytes + beyond
+            || self.length() > self.quota_bytes / 2 && self.written_bytes > self.live_bytes / 4 + self.quota_bytes / 16
+    }
+
     /// Whether there is more to be written anew.
     pub(in crate::broker) fn is_rewriting(&self) -> bool {
         self.rewrite.as_ref().is_some_and(|rewrite| rewrite.last_number.is_none())
@@ -63,8 +70,7 @@ impl Shard {
     /// Begins to rewrite the log when it has grown too long, or goes on with it.
     pub(super) fn rewrite_slice(&mut self) {
         let Some(journal) = &mut self.journal else { return };
-        let is_long = |beyond| journal.written_bytes > 2 * journal.live_bytes + beyond;
-        if journal.rewrite.is_none() && journal.rewrite_bytes.is_some_and(is_long) {
+        if journal.rewrite.is_none() && journal.is_too_long() {
             journal.jobs.push_back(JournalJob::Rotate);
             journal.rewrite = Some(Rewrite::everything());
             journal.written_bytes = 0;
@@ -90,8 +96,8 @@ impl Shard {
 
     fn rewrite_retained(&mut self, mut cursor: Cursor) -> Stage {
         let Some(journal) = &mut self.journal else { return Stage::Written };
-        let done = self.retained.next_batch(&mut cursor, SLICE, |topic, message| {
-            if !is_sys(topic) {
+        let done = self.retained.next_batch(&mut cursor, SLICE, |message| {
+            if !is_sys(message.topic()) {
                 journal.put_retained(message.as_incoming());
             }
             true

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::remote::spread;
 use super::subscriber::Subscribers;
-use super::trie::NONE;
+use super::trie::{End, NONE};
 
 /// A filter of this shard: valid as long as it has a local subscriber or member, and used again afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,8 +18,8 @@ pub(super) enum Name {
         fingerprint: u64,
         text: Box<str>,
     },
-    /// The node of the trie where the filter ends.
-    Wildcard(u32),
+    /// Where in the trie the filter ends.
+    Wildcard(End),
 }
 
 pub(super) struct Filter {
@@ -73,6 +73,12 @@ impl Filters {
             Name::Wildcard(_) => false,
         };
         self.exact.find(spread(fingerprint), same).map(|&id| FilterId(id))
+    }
+
+    /// A filter that may be the exact one with this fingerprint: nothing but the table is looked at.
+    #[inline]
+    pub fn candidate(&self, fingerprint: u64) -> Option<u32> {
+        self.exact.find(spread(fingerprint), |_| true).copied()
     }
 
     /// Whether any exact filter with this fingerprint has a local subscriber.

@@ -16,6 +16,7 @@ mod subscriber;
 #[cfg(test)]
 pub(super) mod tests;
 mod trie;
+mod warm;
 
 use std::borrow::Cow;
 
@@ -26,6 +27,7 @@ pub use groups::{Choice, GroupId};
 use remote::RemoteExact;
 pub use subscriber::{SessionIx, SubOptions, Subscriber};
 use trie::{Frontier, NONE, Trie};
+pub use warm::{WARM_BATCH, Warmth};
 
 use super::hash::Hashing;
 use super::ids::{ShardId, ShardSet};
@@ -185,8 +187,8 @@ impl Topics {
     /// The filter with this text, if it has a local subscriber or a shared group.
     pub fn find(&self, filter: &str) -> Option<FilterId> {
         if is_wildcard(filter) {
-            let node = self.trie.find(&self.hashing, filter)?;
-            self.trie.filter_at(node).map(FilterId)
+            let id = self.trie.filter_at(self.trie.find(&self.hashing, filter)?);
+            (id != NONE).then_some(FilterId(id))
         } else {
             self.filters.find(self.fingerprint(filter), filter)
         }
@@ -196,7 +198,7 @@ impl Topics {
     pub fn filter(&self, id: FilterId) -> Cow<'_, str> {
         match self.filters.get(id).map(|f| &f.name) {
             Some(Name::Exact { text, .. }) => Cow::Borrowed(text),
-            Some(Name::Wildcard(node)) => Cow::Owned(self.trie.text(*node)),
+            Some(Name::Wildcard(end)) => Cow::Owned(self.trie.text(*end)),
             None => Cow::Borrowed(""),
         }
     }
@@ -224,10 +226,10 @@ impl Topics {
             self.collect(id, filters, groups);
         }
         if !self.trie.is_empty() {
-            self.trie.walk(&self.hashing, topic, frontier, |node| {
-                *remote = remote.union(node.remote);
-                if node.filter != NONE {
-                    self.collect(FilterId(node.filter), filters, groups);
+            self.trie.walk(&self.hashing, topic, frontier, |filter, shards| {
+                *remote = remote.union(shards);
+                if filter != NONE {
+                    self.collect(FilterId(filter), filters, groups);
                 }
             });
         }
@@ -259,16 +261,16 @@ impl Topics {
     /// Another shard has a subscriber for a wildcard filter.
     pub fn add_remote_wildcard(&mut self, filter: &str, shard: ShardId) {
         self.generation += 1;
-        let node = self.trie.insert(&self.hashing, filter);
-        self.trie.node_mut(node).remote.insert(shard);
+        let end = self.trie.insert(&self.hashing, filter);
+        self.trie.add_remote(end, shard);
     }
 
     /// It has none any more.
     pub fn remove_remote_wildcard(&mut self, filter: &str, shard: ShardId) {
         self.generation += 1;
-        if let Some(node) = self.trie.find(&self.hashing, filter) {
-            self.trie.node_mut(node).remote.remove(shard);
-            self.trie.prune(&self.hashing, node);
+        if let Some(end) = self.trie.find(&self.hashing, filter) {
+            self.trie.remove_remote(end, shard);
+            self.trie.prune(&self.hashing, end);
         }
     }
 
@@ -285,12 +287,13 @@ impl Topics {
     /// The entry of a filter, made if need be. Whoever leaves it idle must call [`Topics::release`].
     fn intern(&mut self, filter: &str) -> FilterId {
         if is_wildcard(filter) {
-            let node = self.trie.insert(&self.hashing, filter);
-            let entry = &mut self.trie.node_mut(node).filter;
-            if *entry == NONE {
-                *entry = self.filters.insert(Name::Wildcard(node)).0;
+            let end = self.trie.insert(&self.hashing, filter);
+            let mut id = self.trie.filter_at(end);
+            if id == NONE {
+                id = self.filters.insert(Name::Wildcard(end)).0;
+                self.trie.set_filter(end, id);
             }
-            return FilterId(*entry);
+            return FilterId(id);
         }
         let fingerprint = self.fingerprint(filter);
         match self.filters.find(fingerprint, filter) {
@@ -303,10 +306,10 @@ impl Topics {
     fn release(&mut self, id: FilterId) {
         if self.filters.get(id).is_some_and(|f| f.is_idle())
             && let Some(filter) = self.filters.remove(id)
-            && let Name::Wildcard(node) = filter.name
+            && let Name::Wildcard(end) = filter.name
         {
-            self.trie.node_mut(node).filter = NONE;
-            self.trie.prune(&self.hashing, node);
+            self.trie.set_filter(end, NONE);
+            self.trie.prune(&self.hashing, end);
         }
     }
 
@@ -326,7 +329,7 @@ impl Topics {
             Name::Exact { fingerprint, .. } => {
                 (!self.filters.is_subscribed(*fingerprint)).then_some(InterestChange::RemoveExact(*fingerprint))
             }
-            Name::Wildcard(node) => Some(InterestChange::RemoveWildcard(self.trie.text(*node).into())),
+            Name::Wildcard(end) => Some(InterestChange::RemoveWildcard(self.trie.text(*end).into())),
         }
     }
 }

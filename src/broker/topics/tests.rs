@@ -291,7 +291,7 @@ fn hostile_mixtures_of_wildcards_are_walked_once() {
     }
     let mut visited = 0;
     let topic = vec!["a"; levels].join("/");
-    topics.trie.walk(&topics.hashing, &topic, &mut Frontier::default(), |_| visited += 1);
+    topics.trie.walk(&topics.hashing, &topic, &mut Frontier::default(), |_, _| visited += 1);
     assert_eq!(visited, (1 << levels) - 1, "all but the exact one");
     assert_eq!(matching(&topics, &topic).len(), 1 << levels);
 
@@ -384,6 +384,62 @@ fn a_fleet_of_exact_filters_is_small() {
 
 fn remote_fingerprint(n: u32) -> u64 {
     remote::fingerprint(hash::number(u64::from(n)))
+}
+
+/// With `+` and `#` in its place no more than without.
+#[test]
+fn a_fleet_of_wildcard_filters_is_small() {
+    const FILTERS: u32 = 100_000;
+    for last in ["+", "#"] {
+        let mut topics = Topics::new(1);
+        let used = allocation_counter::measure(|| {
+            for n in 0..FILTERS {
+                topics.subscribe(&format!("pickmeup/drivers/{n:08}/{last}"), sub(n));
+            }
+        });
+        let each = used.bytes_current / i64::from(FILTERS);
+        println!("{each} bytes for each filter that ends in {last}");
+        assert!(each <= 200, "{each} bytes");
+    }
+}
+
+/// Looking ahead finds what there is to be found in any topic, and nothing comes of it.
+#[test]
+fn looking_ahead_takes_any_topics_and_allocates_nothing() {
+    let mut topics = Topics::new(1);
+    for n in 0..5_000 {
+        topics.subscribe(&format!("a/{n}/c"), sub(n));
+        topics.subscribe(&format!("+/{n}/#"), sub(n));
+        topics.subscribe(&format!("+/+/{n}/+/b"), sub(n));
+        topics.subscribe(&format!("{}/{n}", vec!["+"; 40].join("/")), sub(n));
+    }
+    assert!(topics.is_large());
+    let deep = vec!["a"; 1_000].join("/");
+    let names = [
+        "a/7/c",
+        "",
+        "/",
+        "a",
+        "a/7/",
+        "$SYS/a",
+        "é/\u{1}",
+        &deep,
+        "a/7/7/7/b",
+        "+/#",
+        "x",
+        "y",
+        "z",
+        "a/8/c",
+        "a/9/c",
+        "a/10",
+        "too many",
+    ];
+    let names = names.map(str::as_bytes);
+    let mut warmth = Warmth::default();
+    topics.warm(&names, &mut warmth);
+    let used = allocation_counter::measure(|| topics.warm(&names, &mut warmth));
+    assert_eq!(used.count_total, 0);
+    assert_eq!(matching(&topics, "a/7/c"), ["+/7/#", "a/7/c"]);
 }
 
 /// Nothing is allocated on the way of a message once the scratch has grown.

@@ -48,6 +48,11 @@ pub struct Scenario {
     pub retained: usize,
     pub retained_filter: String,
 
+    /// Shards of the broker, which has to be a ringmq. Client identifiers are chosen such that the pairs live on them in turn (pairs).
+    pub shards: u16,
+    /// The subscriber of a pair lives on another shard than its publisher.
+    pub apart: bool,
+
     /// 3 for MQTT 3.1.1, 5 for 5.0.
     pub version: u8,
     pub qos: u8,
@@ -90,6 +95,8 @@ impl Default for Scenario {
             crowd: 0,
             retained: 0,
             retained_filter: "retained/#".to_owned(),
+            shards: 1,
+            apart: false,
             version: 3,
             qos: 0,
             payload: 64,
@@ -118,6 +125,9 @@ impl Scenario {
             (self.qos > 2, "qos must be 0, 1 or 2"),
             (!matches!(self.version, 3 | 5), "version must be 3 or 5"),
             (self.topic_aliases && self.version != 5, "topic_aliases needs version = 5"),
+            (self.shards == 0 || self.shards > ringmq::broker::MAX_SHARDS, "shards must be 1 to 128"),
+            (self.shards > 1 && self.shape != Shape::Pairs, "shards needs shape = \"pairs\""),
+            (self.apart && self.shards < 2, "apart needs shards"),
             (self.burst == 0, "burst must be at least 1"),
             (self.slow > 0 && (self.shape != Shape::Fanout || self.rate == 0), "slow needs shape = \"fanout\" and a rate"),
             (self.slow_bytes_per_s == 0, "slow_bytes_per_s must be at least 1"),

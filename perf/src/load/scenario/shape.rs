@@ -49,7 +49,7 @@ pub fn cells(scenario: &Scenario, threads: usize) -> Vec<Cell> {
     let (publishers, subscribers) = (scenario.publishers, scenario.subscribers);
     let topic = |kind: &str, number: usize| padded(format!("{kind}/{number}"), scenario.topic_bytes);
     match scenario.shape {
-        Shape::Pairs => (0..publishers).map(|pair| one_topic(topic("pairs", pair), subscribers, 0)).collect(),
+        Shape::Pairs => (0..publishers).map(|pair| at_home(one_topic(topic("pairs", pair), subscribers, 0), pair, scenario)).collect(),
         Shape::Fanout => {
             let slow = |number: usize| (number + 1) * scenario.slow / publishers - number * scenario.slow / publishers;
             (0..publishers).map(|number| one_topic(topic("fanout", number), subscribers, slow(number))).collect()
@@ -80,15 +80,23 @@ fn padded(mut topic: String, bytes: usize) -> String {
 
 /// One publisher and the subscribers of its topic.
 fn one_topic(topic: String, subscribers: usize, slow: usize) -> Cell {
-    let subscriber = |slow| SubscriberPlan { filters: vec![topic.clone()], publishers: 0..1, shares: false, slow };
+    let subscriber = |slow| SubscriberPlan { filters: vec![topic.clone()], publishers: 0..1, shares: false, slow, home: 0 };
     Cell {
         subscribers: (0..subscribers).map(|_| subscriber(false)).chain((0..slow).map(|_| subscriber(true))).collect(),
-        publishers: vec![PublisherPlan { topics: [topic.clone()].into(), fan: subscribers as u32 }],
+        publishers: vec![PublisherPlan { topics: [topic.clone()].into(), fan: subscribers as u32, home: 0 }],
     }
 }
 
+/// The shards in turn: one for both sides of a pair, or one for each.
+fn at_home(mut cell: Cell, pair: usize, scenario: &Scenario) -> Cell {
+    let (shards, apart) = (usize::from(scenario.shards), usize::from(scenario.apart));
+    cell.publishers.iter_mut().for_each(|publisher| publisher.home = (pair % shards) as u16);
+    cell.subscribers.iter_mut().for_each(|subscriber| subscriber.home = ((pair + apart) % shards) as u16);
+    cell
+}
+
 fn idle(topic: &str) -> Cell {
-    let subscriber = SubscriberPlan { filters: vec![topic.to_owned()], publishers: 0..0, shares: false, slow: false };
+    let subscriber = SubscriberPlan { filters: vec![topic.to_owned()], publishers: 0..0, shares: false, slow: false, home: 0 };
     Cell { subscribers: vec![subscriber], publishers: Vec::new() }
 }
 
@@ -104,11 +112,11 @@ fn many_to_many(scenario: &Scenario, threads: usize) -> Vec<Cell> {
             _ => vec![format!("fanin/{cell}/+")],
         };
         let heard = 0..topics.len();
-        let subscriber = || SubscriberPlan { filters: filters.clone(), publishers: heard.clone(), shares, slow: false };
+        let subscriber = || SubscriberPlan { filters: filters.clone(), publishers: heard.clone(), shares, slow: false, home: 0 };
         let fan = if shares { 1 } else { scenario.subscribers as u32 };
         Cell {
             subscribers: (0..scenario.subscribers).map(|_| subscriber()).collect(),
-            publishers: topics.into_iter().map(|topic| PublisherPlan { topics: [topic].into(), fan }).collect(),
+            publishers: topics.into_iter().map(|topic| PublisherPlan { topics: [topic].into(), fan, home: 0 }).collect(),
         }
     };
     (0..cells).map(cell).collect()
@@ -127,8 +135,14 @@ fn filters(filters: usize, publishers: usize, subscribers: usize, kind: FilterKi
         let topics: Arc<[String]> = here.clone().map(|number| format!("filters/{number}/temperature")).collect();
         let count = (cell + 1) * publishers / cells - cell * publishers / cells;
         Cell {
-            subscribers: vec![SubscriberPlan { filters: here.map(filter).collect(), publishers: 0..count, shares: false, slow: false }],
-            publishers: (0..count).map(|_| PublisherPlan { topics: Arc::clone(&topics), fan: 1 }).collect(),
+            subscribers: vec![SubscriberPlan {
+                filters: here.map(filter).collect(),
+                publishers: 0..count,
+                shares: false,
+                slow: false,
+                home: 0,
+            }],
+            publishers: (0..count).map(|_| PublisherPlan { topics: Arc::clone(&topics), fan: 1, home: 0 }).collect(),
         }
     };
     (0..cells).map(cell).collect()
@@ -164,6 +178,16 @@ mod tests {
                     assert!(cell.subscribers.iter().filter(|plan| hears(plan)).all(|plan| plan.publishers.contains(&publisher)));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn pairs_live_on_the_shards_in_turn() {
+        for (apart, subscribers) in [(false, [0, 1, 0]), (true, [1, 0, 1])] {
+            let scenario = Scenario { shape: Shape::Pairs, publishers: 3, shards: 2, apart, ..Scenario::default() };
+            let cells = cells(&scenario, 1);
+            assert_eq!(cells.iter().map(|cell| cell.publishers[0].home).collect::<Vec<_>>(), [0, 1, 0]);
+            assert_eq!(cells.iter().map(|cell| cell.subscribers[0].home).collect::<Vec<_>>(), subscribers);
         }
     }
 
