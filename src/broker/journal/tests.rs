@@ -135,14 +135,16 @@ mod keyed {
     #[derive(Default)]
     struct Life {
         exists: bool,
+        /// Sessions that have ended; no name comes again.
+        ended: u64,
         last: u64,
         /// Numbers of deliveries, and whether they were sent.
         open: BTreeMap<u64, bool>,
     }
 
     impl Life {
-        fn step(&mut self, session: u64, choice: u8, text: &str, log: &mut Vec<u8>) {
-            let name = format!("client {session}");
+        fn step(&mut self, client: u64, choice: u8, text: &str, log: &mut Vec<u8>) {
+            let (name, session) = (format!("client {client}"), 1_000 * self.ended + client);
             if !self.exists {
                 self.exists = true;
                 Record::Session { session, version: Version::V5, expiry_s: 9, client_id: &name, user: text }.put(log);
@@ -163,7 +165,7 @@ mod keyed {
                 10 => self.deliver(session, choice > 128, text, log),
                 11 => self.go_on(session, choice > 128, log),
                 _ if choice < 30 => {
-                    *self = Life::default();
+                    *self = Life { ended: self.ended + 1, ..Life::default() };
                     Record::SessionEnded { session }.put(log);
                 }
                 _ => {}
