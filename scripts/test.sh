@@ -74,8 +74,13 @@ stage_clients() {
     command -v python3 >/dev/null || { skip clients 'install Python 3.9 or newer'; return; }
     run cargo build --workspace
     run timeout --signal=INT 600 python3 tests/clients/run.py --ringmq "$target/debug/ringmq" --base "$target/clients" | tee "$log"
-    # The broker dies twenty times under load, with the number of shards changing in between.
-    run timeout --signal=INT 300 python3 tests/clients/crash.py --ringmq "$target/debug/ringmq" --base "$target/clients" --rounds 20 --shards 2,2,1,3
+    # The broker dies twenty times under load, with the number of shards changing in between; then on a disk that fails, and forgets.
+    local crash=(timeout --signal=INT 300 python3 tests/clients/crash.py --ringmq "$target/debug/ringmq" --base "$target/clients")
+    run "${crash[@]}" --rounds 20 --shards 2,2,1,3
+    command -v gcc >/dev/null || { skip 'crashes with power loss' 'install gcc'; return; }
+    run "${crash[@]}" --rounds 10 --shards 2,1,3 --power-loss --failing-disk
+    # It can fail: on a disk whose syncs are worth nothing.
+    run "${crash[@]}" --rounds 10 --power-loss --lying-disk
     while IFS= read -r line; do
         skipped+=("clients: ${line#NOT TESTED: }")
     done < <(grep '^NOT TESTED: ' "$log")

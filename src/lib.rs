@@ -22,5 +22,4 @@ pub mod mqtt;
 pub mod ring;
 #[cfg(feature = "runtime")]
 pub mod server;
-#[cfg(feature = "runtime")]
 pub mod storage;

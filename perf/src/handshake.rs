@@ -73,12 +73,12 @@ fn wave(arguments: &Arguments, size: usize) -> Result<[u64; STEPS.len()], Box<dy
         Ok(())
     };
     done(0)?;
-    for step in 1..STEPS.len() {
+    for (step, name) in STEPS.iter().enumerate().skip(1) {
         for (number, client) in clients.iter_mut().enumerate() {
             client.write_all(&packet(step, number, version))?;
         }
         for client in &mut clients {
-            answer(client).map_err(|error| format!("{}: {error}", STEPS[step]))?;
+            answer(client).map_err(|error| format!("{name}: {error}"))?;
         }
         done(step)?;
     }

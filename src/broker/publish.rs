@@ -135,15 +135,25 @@ impl Shard {
             self.connections.get_mut(id).map_or(0, |conn| conn.acks.get_or_insert_with(Box::default).push(packet_id, incoming.qos, None));
         let answer = AnswerTo::Client { conn: id, number, session, session_generation: generation, packet_id, qos: incoming.qos, message };
         let exchange = if incoming.qos == QoS::ExactlyOnce { self.exchange_of(session, packet_id) } else { None };
+        let again = exchange.is_some() && self.begin_exchange(session, packet_id, dup, incoming);
         let mark = self.journal_mark();
         let durability = self.admission.durability_of(incoming.topic).unwrap_or(durability);
         match self.publish(incoming, Publisher { session, hold: !v5, answer, exchange, durability }) {
             Settled::Now(code) => {
-                let kept = if self.recorded_since(mark) { Kept::Here } else { Kept::Nowhere };
+                let kept = match self.recorded_since(mark) {
+                    _ if again => Kept::Elsewhere,
+                    true => Kept::Here,
+                    false => Kept::Nowhere,
+                };
                 let commit = if durability == Durability::Commit { self.commit_since(mark) } else { 0 };
                 self.answer(answer, code, kept, commit);
             }
-            Settled::Later(ticket) => self.answer_later(id, session, packet_id, incoming.qos, ticket),
+            Settled::Later(ticket) => {
+                if let Some(ticket) = self.tickets.get_mut(ticket) {
+                    ticket.kept_elsewhere |= again;
+                }
+                self.answer_later(id, session, packet_id, incoming.qos, ticket);
+            }
         }
     }
 
@@ -232,11 +242,10 @@ impl Shard {
     /// A QoS 2 publish has found its place, or was refused.
     fn settle_exchange(&mut self, index: u32, packet_id: u16, code: ReasonCode, message: u32, kept: Kept) {
         if code.is_error() {
-            self.forget_refused(index, packet_id);
-            let Some(session) = self.sessions.get_mut(index) else { return };
             // 3.x cannot be told: there the message must be tried again.
-            let repeat = session.version.is_v5().then_some(Refusal { code, message });
-            return session.received().refuse(packet_id, repeat);
+            let told = self.sessions.get(index).is_some_and(|session| session.version.is_v5());
+            let refusal = Refusal { code: told.then_some(code), message, noted: false };
+            return self.note_refused(index, packet_id, kept == Kept::Elsewhere, refusal);
         }
         let kept = self.note_received(index, packet_id, kept);
         if let Some(session) = self.sessions.get_mut(index) {
@@ -298,7 +307,10 @@ impl Shard {
                     *conn = id;
                 }
             }
-            Some(Received::Pending(_)) | None => self.send_pubcomp(id, ack.packet_id, ReasonCode::PACKET_ID_NOT_FOUND),
+            Some(Received::Pending(_)) | None => {
+                self.forget_refused(index, ack.packet_id);
+                self.send_pubcomp(id, ack.packet_id, ReasonCode::PACKET_ID_NOT_FOUND);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::acks::{AnswerTo, Ticket, TicketId, Tickets, worse};
 use super::connection::NONE;
 use super::ids::{ShardId, ShardSet};
-use super::journal::exchange::Taken;
+use super::journal::exchange::{Part, Taken};
 use super::message::{Delivery, Incoming, Message};
 use super::peer::{Batch, Exchange, PeerMessage, PeerOptions, PeerPublish};
 use super::publish::is_sys;
@@ -67,11 +67,13 @@ pub enum Settled {
 pub struct Job {
     publisher: Publisher,
     ticket: Option<TicketId>,
+    /// Where the message belongs to an exchange that is to outlive the process.
+    pub(super) part: Option<Part>,
 }
 
 impl Job {
     pub fn new(publisher: Publisher) -> Job {
-        Job { publisher, ticket: None }
+        Job { publisher, ticket: None, part: publisher.exchange.map(|_| Part::default()) }
     }
 
     /// Whether an answer of another part is still due.
@@ -215,8 +217,8 @@ impl Shard {
         shares.clear();
         let taken = self.taken_before(publisher.exchange, incoming);
         let mut code = self.deliver_local(incoming, &matches, &mut job, taken.as_ref());
-        for &group in matches.groups.iter().filter(|_| taken.is_none()) {
-            code = worse(code, self.deliver_share(group, incoming, &mut shares, &mut job));
+        for &group in &matches.groups {
+            code = worse(code, self.deliver_share(group, incoming, &mut shares, &mut job, taken.as_ref()));
         }
         let mut remote = matches.remote;
         let mut owner = None;
@@ -236,8 +238,9 @@ impl Shard {
         code = worse(code, self.send_to_shards(incoming, remote, matches.remote, owner, &shares, &mut job));
         self.scratch.matches = Some(matches);
         self.scratch.shares = shares;
-        if let Some(exchange) = publisher.exchange.filter(|_| job.is_open() && !code.is_error() && self.recorded_since(mark)) {
-            self.note_taken(exchange, incoming);
+        let part = job.part.take().filter(|part| if code.is_error() { part.took() } else { job.is_open() && self.recorded_since(mark) });
+        if let (Some(exchange), Some(part)) = (publisher.exchange, part) {
+            self.note_taken(exchange, incoming, part);
         }
         self.finish_job(job, code, mark)
     }
@@ -304,7 +307,7 @@ impl Shard {
             session: NONE,
             hold: publish.hold,
             answer: answer(exchange.is_some()),
-            exchange: None,
+            exchange,
             durability: publish.durability,
         });
         let mark = self.journal_mark();
@@ -319,15 +322,16 @@ impl Shard {
             code = self.deliver_local(&incoming, &matches, &mut job, taken.as_ref());
             self.scratch.matches = Some(matches);
         }
-        for fingerprint in batch.shares(publish).filter(|_| alive && taken.is_none()) {
-            code = worse(code, self.deliver_share_here(fingerprint, &incoming, &mut job));
+        for fingerprint in batch.shares(publish).filter(|_| alive) {
+            code = worse(code, self.deliver_share_here(fingerprint, &incoming, &mut job, taken.as_ref()));
         }
         if publish.store {
             code = worse(code, self.store_retained(&incoming));
         }
-        let noted = exchange.filter(|_| !code.is_error() && (job.is_open() || self.recorded_since(mark)));
-        noted.into_iter().for_each(|exchange| self.note_taken(exchange, &incoming));
-        let kept = taken.is_some() || noted.is_some();
+        let open = job.is_open() || self.recorded_since(mark);
+        let part = job.part.take().filter(|part| if code.is_error() { part.took() } else { open });
+        let noted = exchange.zip(part).is_some_and(|(exchange, part)| self.note_taken(exchange, &incoming, part));
+        let kept = taken.is_some() || noted;
         let commit = if publish.durability == Durability::Commit { self.commit_since(mark) } else { 0 };
         if let Settled::Now(code) = self.finish_job(job, code, mark) {
             self.answer(answer(kept), code, Kept::Nowhere, commit);
@@ -380,10 +384,22 @@ impl Shard {
             let large = incoming.payload.len() >= LARGE_PAYLOAD_BYTES;
             let owned = large.then(|| &*message.get_or_insert_with(|| incoming.to_message()));
             self.deliver_at_most_once(to.session, incoming, owned, retain, to.subscription_ids);
+            self.note_outcome(&to, ReasonCode::SUCCESS, job);
             return ReasonCode::SUCCESS;
         }
         let message = message.get_or_insert_with(|| incoming.to_message()).clone();
         let delivery = Delivery { message, qos, retain, subscription_ids: to.subscription_ids.into(), share: to.share };
-        self.deliver_acknowledged(to.session, delivery, Some(job))
+        let code = self.deliver_acknowledged(to.session, delivery, Some(job));
+        self.note_outcome(&to, code, job);
+        code
+    }
+
+    /// What a session said to the message of an exchange; what comes by a shared subscription is noted with that.
+    fn note_outcome(&self, to: &Recipient<'_>, code: ReasonCode, job: &mut Job) {
+        if let Some(part) = job.part.as_mut().filter(|_| to.share == 0)
+            && let Some(session) = self.sessions.get(to.session)
+        {
+            part.add(&session.client_id, code.is_error());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A session: what outlives a network connection [MQTT-4.1.0-1]. It lives on one shard for life, the home of its client identifier.
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::{HashMap, HashSet, HashTable};
@@ -46,12 +47,15 @@ pub enum Kept {
     Elsewhere,
 }
 
-/// The answer to a QoS 2 message that was not taken.
+/// A QoS 2 message that was not taken by all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    pub code: ReasonCode,
+    /// What its repetition is answered; `None`: it is tried again, because its client cannot be told.
+    pub code: Option<ReasonCode>,
     /// The message: see [`Incoming::digest`](super::message::Incoming::digest).
     pub message: u32,
+    /// Journals name those who have it: see [`exchange`](super::journal::exchange).
+    pub noted: bool,
 }
 
 /// The QoS 2 packet identifiers of what a client published.
@@ -60,7 +64,10 @@ pub struct ReceivedIds {
     open: HashMap<u16, Received, FixedHasher>,
     /// Refused, which the client may not know yet: should it send the same PUBLISH again, it gets the same answer, because some sessions may have taken the
     /// message before another one's queue was full. Overwritten when the identifier is used again.
-    refused: HashMap<u16, Refusal, FixedHasher>,
+    refused: HashMap<u16, (u64, Refusal), FixedHasher>,
+    /// Refusals in their order, by number; not all of them stand any more.
+    order: VecDeque<(u64, u16)>,
+    refusals: u64,
 }
 
 impl ReceivedIds {
@@ -69,9 +76,14 @@ impl ReceivedIds {
         self.open.get(&packet_id).copied()
     }
 
+    /// What was refused under this identifier.
+    pub fn refused(&self, packet_id: u16) -> Option<Refusal> {
+        self.refused.get(&packet_id).map(|(_, refusal)| *refusal)
+    }
+
     /// The answer to a PUBLISH that was refused before.
     pub fn refusal(&self, packet_id: u16, message: u32) -> Option<ReasonCode> {
-        self.refused.get(&packet_id).filter(|refusal| refusal.message == message).map(|refusal| refusal.code)
+        self.refused(packet_id).filter(|refusal| refusal.message == message)?.code
     }
 
     /// A new message, or one that has come further.
@@ -90,12 +102,34 @@ impl ReceivedIds {
         })
     }
 
-    /// The message was not taken. `repeat`: the answer is to be given again if it is asked for again.
-    pub fn refuse(&mut self, packet_id: u16, repeat: Option<Refusal>) {
+    /// Refused messages that journals know of.
+    pub fn noted(&self) -> impl Iterator<Item = u16> {
+        self.refused.iter().filter(|(_, (_, refusal))| refusal.noted).map(|(&packet_id, _)| packet_id)
+    }
+
+    /// The message was not taken. Of `most` messages under way the client must have heard of the first when one more is refused, because answers come in
+    /// order: it is forgotten, and its identifier given back if journals know of it.
+    pub fn refuse(&mut self, packet_id: u16, refusal: Refusal, most: usize) -> Option<u16> {
         self.open.remove(&packet_id);
-        if let Some(refusal) = repeat {
-            self.refused.insert(packet_id, refusal);
+        self.refused.remove(&packet_id);
+        if refusal.code.is_none() && !refusal.noted {
+            return None;
         }
+        self.refusals += 1;
+        self.refused.insert(packet_id, (self.refusals, refusal));
+        self.order.push_back((self.refusals, packet_id));
+        if self.order.len() <= most {
+            return None;
+        }
+        let (number, first) = self.order.pop_front()?;
+        // It may have been used again meanwhile.
+        self.refused.get(&first).filter(|(other, _)| *other == number)?;
+        self.forget_refused(first).filter(|refusal| refusal.noted).map(|_| first)
+    }
+
+    /// What was refused under this identifier is of no interest any more.
+    pub fn forget_refused(&mut self, packet_id: u16) -> Option<Refusal> {
+        self.refused.remove(&packet_id).map(|(_, refusal)| refusal)
     }
 
     /// PUBREL: the identifier is free.

@@ -4,6 +4,7 @@
 use super::acks::worse;
 use super::connection::NONE;
 use super::ids::{ShardId, ShardSet};
+use super::journal::exchange::Taken;
 use super::message::{Delivery, Incoming};
 use super::route::{Job, Publisher, Recipient};
 use super::shard::Shard;
@@ -12,14 +13,19 @@ use crate::metrics::DropReason;
 use crate::mqtt::ReasonCode;
 
 impl Shard {
-    /// A message for a shared subscription: to the member whose turn it is. Where that is one of another shard, it is noted in `shares`.
+    /// A message for a shared subscription: to the member whose turn it is, unless one has taken it. Where that is one of another shard, it is noted in
+    /// `shares`.
     pub(super) fn deliver_share(
         &mut self,
         group: GroupId,
         incoming: &Incoming<'_>,
         shares: &mut Vec<(ShardId, u64)>,
         job: &mut Job,
+        taken: Option<&Taken>,
     ) -> ReasonCode {
+        if self.has_taken(group, taken) {
+            return ReasonCode::SUCCESS;
+        }
         match self.topics.choose_shard(group) {
             Some(Choice::Local) => self.deliver_member(group, incoming, job),
             Some(Choice::Remote(shard)) => {
@@ -31,18 +37,32 @@ impl Shard {
     }
 
     /// The same, for a message that another shard sent here because of a member here. If that has left meanwhile, another one gets the message.
-    pub(super) fn deliver_share_here(&mut self, fingerprint: u64, incoming: &Incoming<'_>, job: &mut Job) -> ReasonCode {
+    pub(super) fn deliver_share_here(
+        &mut self,
+        fingerprint: u64,
+        incoming: &Incoming<'_>,
+        job: &mut Job,
+        taken: Option<&Taken>,
+    ) -> ReasonCode {
         let Some(group) = self.topics.share_by_fingerprint(fingerprint) else { return ReasonCode::NO_MATCHING_SUBSCRIBERS };
+        if self.has_taken(group, taken) {
+            return ReasonCode::SUCCESS;
+        }
         match self.deliver_member(group, incoming, job) {
             ReasonCode::NO_MATCHING_SUBSCRIBERS => self.pass_on(group, incoming, job),
             code => code,
         }
     }
 
+    /// Whether a member of the group has the message.
+    fn has_taken(&self, group: GroupId, taken: Option<&Taken>) -> bool {
+        taken.is_some_and(|taken| self.topics.text_of_share(group).is_some_and(|text| taken.covers_share(&text)))
+    }
+
     fn pass_on(&mut self, group: GroupId, incoming: &Incoming<'_>, job: &mut Job) -> ReasonCode {
         let mut shares = std::mem::take(&mut self.scratch.shares);
         shares.clear();
-        let code = self.deliver_share(group, incoming, &mut shares, job);
+        let code = self.deliver_share(group, incoming, &mut shares, job, None);
         let mut remote = ShardSet::default();
         shares.iter().for_each(|&(shard, _)| remote.insert(shard));
         let code = worse(code, self.send_to_shards(incoming, remote, ShardSet::default(), None, &shares, job));
@@ -64,7 +84,11 @@ impl Shard {
             subscription_ids: if member.subscription_id == 0 { &[] } else { &id },
             share: self.topics.fingerprint_of_share(group).unwrap_or(0),
         };
-        self.deliver_to(recipient, incoming, &mut None, job)
+        let code = self.deliver_to(recipient, incoming, &mut None, job);
+        if let Some(part) = job.part.as_mut().filter(|_| !code.is_error()) {
+            self.topics.text_of_share(group).into_iter().for_each(|text| part.add_share(&text));
+        }
+        code
     }
 
     /// A message that a member did not take before its session ended: to another one, or lost for this reason.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock                        held while a broker runs
-//! CURRENT                     "ringmq 1 epoch 3": the epoch that counts
+//! CURRENT                     "ringmq 2 epoch 3": the epoch that counts
 //! epoch-3/shard-0/<n>.log     segments of one shard, n in 16 hex digits, read in that order
 //! ```
 //!
@@ -11,14 +11,18 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::frame;
+use super::commits::Commits;
+use super::frame::{self, Frame};
 
 /// Version of what is written.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What the other engine calls its part of a data directory.
 pub const FJALL: &str = "fjall";
+/// What is read at once of a segment that the disk cannot read as a whole, bytes.
+const READ_BYTES: usize = 4_096;
 
 /// A place in a log that could not be read, and where it was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +77,8 @@ impl Contents {
         let mut contents = Contents::default();
         let Some(current) = directory.current else { return Ok(contents) };
         directory.read_epoch(current, |read| match read {
-            Read::Shard => contents.shards.push(Vec::new()),
             Read::Segment(bytes) => contents.bytes += bytes,
-            Read::Commit(payload) => contents.shards.last_mut().into_iter().for_each(|shard| shard.push(payload.to_vec())),
+            Read::Commits(commits) => contents.shards.push(commits),
             Read::Damaged { segment, at, bytes } => {
                 contents.damage.push(DamagedSegment { segment: segment.to_owned(), at, bytes: bytes.len() });
             }
@@ -96,9 +99,11 @@ pub fn make(path: &Path, commits: Vec<Vec<u8>>) -> Result<(), String> {
     let mut directory = Directory::open(path)?;
     let shard = directory.make_shard(0)?;
     let mut file = File::create_new(segment_path(&shard, 1)).map_err(explain)?;
+    // All of it is durable before it counts.
+    let synced = commits.len() as u64;
     for (number, payload) in (1..).zip(commits) {
         let mut bytes = Vec::with_capacity(payload.len() + frame::HEADER);
-        frame::put(&mut bytes, 1, number, &payload);
+        frame::put(&mut bytes, 1, Frame { number, synced, payload: &payload });
         file.write_all(&bytes).map_err(explain)?;
     }
     file.sync_all().map_err(explain)?;
@@ -107,11 +112,10 @@ pub fn make(path: &Path, commits: Vec<Vec<u8>>) -> Result<(), String> {
 
 /// What is come across while an epoch is read.
 enum Read<'a> {
-    /// The next shard; what follows is of it.
-    Shard,
     /// A segment of so many bytes.
     Segment(u64),
-    Commit(&'a [u8]),
+    /// All commits of a shard, when its segments are read.
+    Commits(Vec<Vec<u8>>),
     Damaged {
         segment: &'a Path,
         at: usize,
@@ -158,9 +162,8 @@ impl Directory {
         let mut recovered = Recovered::default();
         let Some(current) = self.current else { return Ok(recovered) };
         self.read_epoch(current, |read| match read {
-            Read::Shard => recovered.shards.push(Vec::new()),
             Read::Segment(bytes) => recovered.bytes += bytes,
-            Read::Commit(payload) => recovered.shards.last_mut().into_iter().for_each(|shard| shard.push(payload.to_vec())),
+            Read::Commits(commits) => recovered.shards.push(commits),
             Read::Damaged { segment, at, bytes } => {
                 recovered.damage.push(Damage { bytes: bytes.len(), set_aside: self.set_aside(segment, at, bytes) });
             }
@@ -174,7 +177,6 @@ impl Directory {
             if !shard.is_dir() {
                 return Ok(());
             }
-            take(Read::Shard);
             read_shard(&shard, &mut take).map_err(|error| format!("storage: cannot read {}: {error}", shard.display()))?;
         }
         Ok(())
@@ -205,6 +207,8 @@ impl Directory {
             sync_dir(&self.epoch(self.next).join(format!("shard-{shard}"))).map_err(explain)?;
         }
         sync_dir(&self.epoch(self.next)).map_err(explain)?;
+        // A name may become durable before another one that was made earlier: CURRENT must not name an epoch that is not there.
+        sync_dir(&self.path).map_err(explain)?;
         write_current(&self.path, self.next).map_err(explain)?;
         self.current = Some(self.next);
         for epoch in epochs(&self.path).map_err(explain)? {
@@ -223,7 +227,7 @@ impl Directory {
 /// Takes a directory for this process, for as long as the file is held; makes it if it is not there.
 pub fn lock(path: &Path) -> Result<File, String> {
     let explain = |what: &str, error: io::Error| format!("storage.data_dir {}: cannot {what}: {error}", path.display());
-    fs::create_dir_all(path).map_err(|error| explain("make it", error))?;
+    make_dir(path).map_err(|error| explain("make it", error))?;
     let lock = File::create(path.join("lock")).map_err(|error| explain("write in it", error))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -232,6 +236,21 @@ pub fn lock(path: &Path) -> Result<File, String> {
             path.display()
         )),
         Err(fs::TryLockError::Error(error)) => Err(explain("lock it", error)),
+    }
+}
+
+/// Makes a directory whose name outlives a power loss.
+fn make_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_dir(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_dir(parent.unwrap_or(Path::new("."))),
     }
 }
 
@@ -245,23 +264,48 @@ fn read_shard(shard: &Path, take: &mut impl FnMut(Read<'_>)) -> io::Result<()> {
         segments.extend(number.map(|number| (number, path)));
     }
     segments.sort_unstable();
-    let mut last = 0;
+    let mut commits = Commits::default();
     for (number, path) in segments {
-        let bytes = fs::read(&path)?;
+        let bytes = read_segment(&path)?;
         take(Read::Segment(bytes.len() as u64));
         let scan = frame::scan(&bytes, number);
-        for frame in &scan.frames {
-            // A commit whose sync failed was written once more, to the next segment.
-            if frame.number > last {
-                last = frame.number;
-                take(Read::Commit(frame.payload));
-            }
-        }
+        scan.frames.iter().for_each(|frame| commits.add(frame));
         for range in scan.damaged {
             take(Read::Damaged { segment: &path, at: range.start, bytes: &bytes[range.clone()] });
         }
     }
+    take(Read::Commits(commits.finish()));
     Ok(())
+}
+
+/// Reads a segment, around the places that the disk cannot read any more.
+fn read_segment(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if is_unreadable(&error) => {
+            let file = File::open(path)?;
+            read_around(file.metadata()?.len(), |part, at| file.read_exact_at(part, at))
+        }
+        other => other,
+    }
+}
+
+/// Whether the disk has lost what it was asked for, and may well have the rest.
+fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
+}
+
+/// Reads a piece at a time. What cannot be read is told as bytes that no log has, so that they count as damaged.
+fn read_around(length: u64, mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0xFF; usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?];
+    for (part, at) in bytes.chunks_mut(READ_BYTES).zip((0..).step_by(READ_BYTES)) {
+        if let Err(error) = read(part, at) {
+            if !is_unreadable(&error) {
+                return Err(error);
+            }
+            part.fill(0xFF);
+        }
+    }
+    Ok(bytes)
 }
 
 fn epochs(path: &Path) -> io::Result<Vec<u64>> {
@@ -309,4 +353,29 @@ fn write_current(path: &Path, epoch: u64) -> io::Result<()> {
 /// Makes the names in a directory durable.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cannot_be_read_costs_the_commits_there_and_no_others() {
+        let mut log = Vec::new();
+        for number in 1..=5 {
+            frame::put(&mut log, 1, Frame { number, synced: number - 1, payload: &[number as u8; 3_000] });
+        }
+        let read = read_around(log.len() as u64, |part, at| {
+            if at == 4_096 {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            part.copy_from_slice(&log[at as usize..][..part.len()]);
+            Ok(())
+        });
+        let read = read.unwrap();
+        let scan = frame::scan(&read, 1);
+        let numbers: Vec<u64> = scan.frames.iter().map(|frame| frame.number).collect();
+        assert_eq!((numbers, scan.damaged.len()), (vec![1, 4, 5], 1));
+        assert!(read_around(1, |_, _| Err(io::ErrorKind::PermissionDenied.into())).is_err());
+    }
 }

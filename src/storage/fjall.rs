@@ -17,9 +17,10 @@ use std::thread::JoinHandle;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, UserKey, UserValue};
 
+use super::Contents;
 use super::directory::{self, Recovered};
 use super::journal::{Done, Job, WriterEnd};
-use super::{Backend, Contents, RETRY, Store};
+use super::store::{Backend, RETRY, Store};
 
 /// Bytes of values that are handed on as one commit when a store is read.
 const CHUNK_BYTES: usize = 256 * 1024;

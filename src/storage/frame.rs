@@ -1,36 +1,40 @@
 //! One commit in the log: a frame that says where it belongs and whether it is whole.
 //!
 //! ```text
-//! length u32 | crc32 u32 | segment u64 | number u64 | payload
+//! length u32 | crc32 u32 | segment u64 | number u64 | synced u64 | payload
 //! ```
 //!
 //! Little-endian; the length is that of the payload; the checksum covers everything but itself. The segment's number is part of it so that a frame that an
-//! earlier use of the file left behind is not mistaken for one of its own. A length of 0 ends the log: files are longer than what was written.
+//! earlier use of the file left behind is not mistaken for one of its own. `synced` is the last commit that was durable when this one was written: see
+//! [`Commits`](super::commits::Commits). A length of 0 ends the log: files are longer than what was written.
 
 use std::ops::Range;
 
 /// Bytes before the payload.
-pub const HEADER: usize = 24;
+pub const HEADER: usize = 32;
 /// Largest payload: far above what one turn of a shard leaves.
 pub const MAX_PAYLOAD: usize = 1 << 30;
 
 /// Appends a frame.
-pub fn put(out: &mut Vec<u8>, segment: u64, number: u64, payload: &[u8]) {
+pub fn put(out: &mut Vec<u8>, segment: u64, frame: Frame<'_>) {
+    let Frame { number, synced, payload } = frame;
     debug_assert!(!payload.is_empty() && payload.len() <= MAX_PAYLOAD);
-    let length = (payload.len() as u32).to_le_bytes();
-    let (segment, number) = (segment.to_le_bytes(), number.to_le_bytes());
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&checksum(&length, &segment, &number, payload).to_le_bytes());
-    out.extend_from_slice(&segment);
-    out.extend_from_slice(&number);
+    let start = out.len();
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    for field in [segment, number, synced] {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
     out.extend_from_slice(payload);
+    let checksum = checksum(&out[start..]);
+    out[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
 }
 
-fn checksum(length: &[u8], segment: &[u8], number: &[u8], payload: &[u8]) -> u32 {
+/// Of a whole frame: everything but the checksum itself.
+fn checksum(frame: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    for part in [length, segment, number, payload] {
-        hasher.update(part);
-    }
+    hasher.update(&frame[..4]);
+    hasher.update(&frame[8..]);
     hasher.finalize()
 }
 
@@ -38,6 +42,8 @@ fn checksum(length: &[u8], segment: &[u8], number: &[u8], payload: &[u8]) -> u32
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     pub number: u64,
+    /// Every commit up to this number was durable before this one was written.
+    pub synced: u64,
     pub payload: &'a [u8],
 }
 
@@ -73,15 +79,15 @@ pub fn scan(bytes: &[u8], segment: u64) -> Scan<'_> {
 }
 
 fn whole_frame(bytes: &[u8], segment: u64) -> Option<Frame<'_>> {
-    let header = bytes.get(..HEADER)?;
-    let length = u32::from_le_bytes(header[..4].try_into().ok()?) as usize;
-    if length == 0 || length > MAX_PAYLOAD || header[8..16] != segment.to_le_bytes() {
+    let length = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    let field = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+    if length == 0 || length > MAX_PAYLOAD || field(8)? != segment {
         return None;
     }
-    let payload = bytes.get(HEADER..HEADER + length)?;
-    let expected = u32::from_le_bytes(header[4..8].try_into().ok()?);
-    let number = u64::from_le_bytes(header[16..24].try_into().ok()?);
-    (checksum(&header[..4], &header[8..16], &header[16..24], payload) == expected).then_some(Frame { number, payload })
+    let frame = bytes.get(..HEADER + length)?;
+    let expected = u32::from_le_bytes(frame[4..8].try_into().ok()?);
+    let found = Frame { number: field(16)?, synced: field(24)?, payload: &frame[HEADER..] };
+    (checksum(frame) == expected).then_some(found)
 }
 
 /// Where the next whole frame begins, at `from` or later.
@@ -97,7 +103,7 @@ mod tests {
     fn log(payloads: &[&[u8]]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (index, payload) in payloads.iter().enumerate() {
-            put(&mut bytes, 7, index as u64, payload);
+            put(&mut bytes, 7, Frame { number: index as u64 + 1, synced: index as u64, payload });
         }
         bytes
     }
@@ -121,7 +127,7 @@ mod tests {
         let whole = log(&[b"first", b"second", b"third"]);
         for cut in 0..whole.len() {
             let scan = scan(&whole[..cut], 7);
-            let expected = [(29, 1), (59, 2), (88, 3)].iter().filter(|&&(end, _)| end <= cut).count();
+            let expected = [(37, 1), (75, 2), (112, 3)].iter().filter(|&&(end, _)| end <= cut).count();
             assert_eq!(scan.frames.len(), expected, "cut at {cut}");
         }
     }

@@ -9,8 +9,9 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 use super::directory::{Directory, Recovered, segment_path, sync_dir};
 use super::file::{Blocking, Glommio, SegmentFile};
+use super::frame::{self, Frame};
 use super::journal::{Done, Job, WriterEnd};
-use super::{Backend, RETRY, Store, frame};
+use super::store::{Backend, RETRY, Store};
 
 /// Bytes at which a new segment is begun.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -79,11 +80,15 @@ struct Log<F> {
     /// Bytes written to the segment.
     length: u64,
     file: Option<F>,
+    /// The first segment that is not freed.
+    first: u64,
+    /// The last commit that is durable.
+    synced: u64,
 }
 
 /// Writes one shard's log until the shard is gone.
 pub async fn run<F: SegmentFile>(dir: PathBuf, mut end: WriterEnd) {
-    let mut log = Log::<F> { dir, segment: 0, length: 0, file: None };
+    let mut log = Log::<F> { dir, segment: 0, length: 0, file: None, first: 1, synced: 0 };
     while let Some(jobs) = end.take_all().await {
         log.carry_out(jobs, &mut end).await;
     }
@@ -123,6 +128,7 @@ impl<F: SegmentFile> Log<F> {
                 }
             }
         }
+        self.synced = number;
         let payloads = commits.into_iter().map(|(_, payload)| payload).collect();
         end.report(Done::Committed { number, segment: self.segment, bytes: self.length, payloads });
     }
@@ -141,7 +147,7 @@ impl<F: SegmentFile> Log<F> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut bytes = Vec::with_capacity(commits.iter().map(|(_, payload)| payload.len() + frame::HEADER).sum());
         for (number, payload) in commits {
-            frame::put(&mut bytes, self.segment, *number, payload);
+            frame::put(&mut bytes, self.segment, Frame { number: *number, synced: self.synced, payload });
         }
         let length = bytes.len() as u64;
         file.write_all_at(bytes, self.length).await?;
@@ -165,16 +171,22 @@ impl<F: SegmentFile> Log<F> {
         }
     }
 
+    /// Deletes segments, one after the other and the oldest first, durably: a message that stands in one must never outlive the word in a later one that it
+    /// is done with. What cannot be deleted now is with the next ones.
     fn free(&mut self, before: u64) {
-        for segment in (1..before).rev() {
-            let path = segment_path(&self.dir, segment);
-            if remove(&path).is_err() {
-                break;
+        while self.first < before {
+            match remove(&segment_path(&self.dir, self.first)).and_then(|()| sync_dir(&self.dir)) {
+                Ok(()) => self.first += 1,
+                Err(error) => return tracing::warn!("storage: cannot delete from {}: {error}; later again", self.dir.display()),
             }
         }
     }
 }
 
+/// Deletes a file, which may be gone already.
 fn remove(path: &Path) -> io::Result<()> {
-    std::fs::remove_file(path)
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }

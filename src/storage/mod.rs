@@ -1,129 +1,45 @@
 //! What must outlive the process: an append-only log per shard, with group commit beside the shards.
 //!
-//! - [`frame`]: one commit as bytes. [`directory`]: which files there are, and which of them count. [`log`]: the writer of one shard's log.
-//! - [`journal`]: the two ends between a shard and its writer. [`file`](self::file): the same file over glommio, or over blocking calls where io_uring is
-//!   refused.
-//! - `fjall`, with the feature `engine-fjall`: an embedded engine in place of the logs, behind the same [`Store`].
+//! - [`frame`]: one commit as bytes. [`commits`]: which of those that are found count. `directory`: which files there are. `log`: the writer of one shard's log.
+//! - `journal`: the two ends between a shard and its writer. `file`: the same file over glommio, or over blocking calls where io_uring is refused. `store`: all
+//!   of it together.
+//! - `fjall`, with the feature `engine-fjall`: an embedded engine in place of the logs.
 //!
 //! A shard hands over what a turn left to be kept, under a number, and goes on. Its writer takes everything that has gathered, writes it in one piece,
 //! syncs, and reports the number; then the next: so the size of a commit grows with the load by itself, and nobody waits for more than two syncs. There is
 //! no snapshot: the shard writes what is live anew, a little at a time, and the segments behind it are deleted.
 //!
-//! The payloads mean nothing here; the broker writes and reads them.
+//! The payloads mean nothing here; the broker writes and reads them. What they look like on a disk needs no operating system, and the simulator's disk has
+//! the same.
 
+pub mod commits;
+#[cfg(feature = "runtime")]
 mod directory;
+#[cfg(test)]
+#[cfg(feature = "runtime")]
+mod faulty;
+#[cfg(feature = "runtime")]
 mod file;
 #[cfg(feature = "engine-fjall")]
 mod fjall;
 pub mod frame;
+#[cfg(feature = "runtime")]
 mod journal;
+#[cfg(feature = "runtime")]
 mod log;
+#[cfg(feature = "runtime")]
+mod store;
 #[cfg(test)]
+#[cfg(feature = "runtime")]
 mod tests;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
-
+#[cfg(feature = "runtime")]
 pub use directory::{Contents, Damage, Recovered, make};
 #[cfg(feature = "engine-fjall")]
 pub use fjall::{Changes, Keyed};
+#[cfg(feature = "runtime")]
 pub use journal::{Done, Job, Journal};
+#[cfg(feature = "runtime")]
 pub use log::SEGMENT_BYTES;
-
-use directory::Directory;
-use journal::WriterEnd;
-
-/// How long to wait before a write that failed is tried again.
-const RETRY: Duration = Duration::from_millis(200);
-
-/// How the writers do their work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// All writers on one glommio executor.
-    Glommio,
-    /// A thread with blocking calls for each: where io_uring is refused.
-    Blocking,
-}
-
-/// Who keeps the commits.
-#[derive(Clone, Copy, Debug)]
-pub enum Engine {
-    /// A log for each shard.
-    Log,
-    /// Keys and values; what a commit changes of them is said by this function.
-    #[cfg(feature = "engine-fjall")]
-    Fjall(Keyed),
-}
-
-/// What keeps the commits of the shards, and knows which of them count after a crash. Only the start and the end go through it: what a shard hands over
-/// goes through its [`Journal`] to threads of the store.
-trait Store: Send {
-    /// What the last run has left.
-    fn read(&mut self) -> Result<Recovered, String>;
-    /// Starts the threads that take the commits of these shards.
-    fn start(&mut self, ends: Vec<WriterEnd>, backend: Backend) -> Result<Vec<JoinHandle<()>>, String>;
-    /// Every shard has what it restored: from now on the commits of this run count.
-    fn commit_epoch(&mut self, shards: u16) -> Result<(), String>;
-    /// Whether it keeps what is live and nothing else, so that nobody has to write that anew.
-    fn keeps_live_only(&self) -> bool;
-}
-
-/// An opened data directory: what was found in it, and what takes the commits of this run, none of which count before [`Storage::commit_epoch`].
-pub struct Storage {
-    store: Box<dyn Store>,
-    /// What the last run has left.
-    pub recovered: Recovered,
-    writers: Vec<JoinHandle<()>>,
-}
-
-impl Storage {
-    /// Opens a data directory, for one broker at a time, and reads what is there.
-    ///
-    /// # Errors
-    /// A sentence: another broker uses it, it cannot be read or written, or it was written by a later version or another engine.
-    pub fn open(path: &Path, engine: Engine) -> Result<Storage, String> {
-        let mut store: Box<dyn Store> = match engine {
-            Engine::Log => Box::new(Directory::open(path)?),
-            #[cfg(feature = "engine-fjall")]
-            Engine::Fjall(keyed) => Box::new(fjall::Fjall::open(path, keyed)?),
-        };
-        let recovered = store.read()?;
-        Ok(Storage { store, recovered, writers: Vec::new() })
-    }
-
-    /// Whether the shards need not write anew what is live.
-    pub fn keeps_live_only(&self) -> bool {
-        self.store.keeps_live_only()
-    }
-
-    /// Starts the writers of `shards` shards. `wake` is called with a shard's index when there is something for it to read.
-    ///
-    /// # Errors
-    /// A sentence: a file or a thread cannot be made.
-    pub fn start(&mut self, shards: u16, backend: Backend, wake: Arc<dyn Fn(usize) + Send + Sync>) -> Result<Vec<Journal>, String> {
-        let pair = |shard| {
-            let wake = Arc::clone(&wake);
-            journal::pair(Box::new(move || wake(shard)))
-        };
-        let (journals, ends) = (0..usize::from(shards)).map(pair).unzip();
-        self.writers = self.store.start(ends, backend)?;
-        Ok(journals)
-    }
-
-    /// Makes the commits of this run the ones that count, once every shard has written what it restored.
-    ///
-    /// # Errors
-    /// A sentence; what the last run has left still counts then.
-    pub fn commit_epoch(&mut self, shards: u16) -> Result<(), String> {
-        self.store.commit_epoch(shards)
-    }
-
-    /// Waits until all writers have ended, which they do when their shards are gone.
-    pub fn join(self) {
-        for writer in self.writers {
-            let _ = writer.join();
-        }
-    }
-}
+#[cfg(feature = "runtime")]
+pub use store::{Backend, Engine, Storage};

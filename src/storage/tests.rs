@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::journal::{Done, Job, Journal};
+use super::directory::Directory;
+use super::faulty::{self, Faults, Faulty};
+use super::journal::{self, Done, Job, Journal};
 use super::{Backend, Engine, Storage};
 
 /// A directory that goes with the test.
@@ -36,7 +38,7 @@ fn wait_for(journal: &mut Journal, number: u64) -> Done {
     }
 }
 
-/// Writes the commits of one run of a broker with one shard, and makes them count.
+/// Writes the commits of one run of a broker with one shard, one after the other, and makes them count.
 fn run_once(dir: &Path, backend: Backend, payloads: &[&[u8]]) {
     let mut storage = Storage::open(dir, Engine::Log).unwrap();
     let mut journals = storage.start(1, backend, Arc::new(|_| {})).unwrap();
@@ -44,8 +46,8 @@ fn run_once(dir: &Path, backend: Backend, payloads: &[&[u8]]) {
     for (index, payload) in payloads.iter().enumerate() {
         let job = Job::Commit { number: index as u64 + 1, payload: payload.to_vec() };
         assert!(journal.submit(job).is_ok());
+        wait_for(journal, index as u64 + 1);
     }
-    wait_for(journal, payloads.len() as u64);
     storage.commit_epoch(1).unwrap();
     drop(journals);
     storage.join();
@@ -102,6 +104,71 @@ fn segments_are_read_in_order_and_freed_ones_are_gone() {
     assert_eq!(first, [4, 5, 6, 7, 8, 9, 10, 11, 12, b'e']);
 }
 
+/// A run of a broker with one shard on a disk that has faults: its two commits are written together.
+fn run_on_faulty(dir: &Path, faults: Faults) {
+    let mut directory = Directory::open(dir).unwrap();
+    let shard = directory.make_shard(0).unwrap();
+    let (mut journal, end) = journal::pair(Box::new(|| {}));
+    for (number, payload) in [(1, b"first"), (2, b"other")] {
+        assert!(journal.submit(Job::Commit { number, payload: payload.to_vec() }).is_ok());
+    }
+    let writer = std::thread::spawn(move || {
+        faulty::plan(faults);
+        futures_lite::future::block_on(super::log::run::<Faulty>(shard, end));
+    });
+    wait_for(&mut journal, 2);
+    directory.commit(1).unwrap();
+    drop(journal);
+    writer.join().unwrap();
+}
+
+/// After a sync that failed the kernel may drop what it could not write, and report success the next time.
+#[test]
+fn what_a_failed_sync_may_have_dropped_is_written_once_more() {
+    let length = 2 * (super::frame::HEADER + 5);
+    let half = length / 2;
+    for dropped in [0..half, half..length, 0..length, half - 1..half + 1] {
+        let dir = TempDir::new("dropped");
+        run_on_faulty(&dir.0, Faults { failing_syncs: 1, dropped: dropped.clone(), ..Default::default() });
+        assert_eq!(read_back(&dir.0), [[b"first".to_vec(), b"other".to_vec()]], "dropped {dropped:?}");
+    }
+}
+
+#[test]
+fn short_and_failing_writes_are_made_good() {
+    let dir = TempDir::new("short");
+    run_on_faulty(&dir.0, Faults { failing_writes: 3, written_before_failing: 40, ..Default::default() });
+    assert_eq!(read_back(&dir.0), [[b"first".to_vec(), b"other".to_vec()]]);
+}
+
+/// A message in an older segment must not outlive the word in a later one that it is done with.
+#[test]
+fn no_segment_is_deleted_before_those_that_are_older() {
+    let dir = TempDir::new("order");
+    let mut storage = Storage::open(&dir.0, Engine::Log).unwrap();
+    let mut journals = storage.start(1, Backend::Blocking, Arc::new(|_| {})).unwrap();
+    let mut write = |number| {
+        assert!(journals[0].submit(Job::Commit { number, payload: b"x".to_vec() }).is_ok());
+        assert!(journals[0].submit(Job::Rotate).is_ok());
+        wait_for(&mut journals[0], number);
+        let before = if number == 5 { 4 } else { 0 };
+        assert!(journals[0].submit(Job::Free { before }).is_ok());
+    };
+    (1..=4).for_each(&mut write);
+    // A directory cannot be deleted as a file: the second segment stays.
+    let segments = dir.0.join("epoch-1/shard-0");
+    let second = segments.join("0000000000000002.log");
+    std::fs::remove_file(&second).unwrap();
+    std::fs::create_dir(&second).unwrap();
+    (5..=6).for_each(&mut write);
+    drop(journals);
+    storage.join();
+    let mut left: Vec<_> = std::fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    let left: Vec<_> = left.iter().map(|name| &name.to_str().unwrap()[15..16]).collect();
+    assert_eq!(left, ["2", "3", "4", "5", "6"]);
+}
+
 #[test]
 fn a_damaged_record_is_set_aside_and_the_rest_is_read() {
     let dir = TempDir::new("damaged");
@@ -132,7 +199,7 @@ fn a_foreign_or_later_directory_is_refused_with_the_remedy() {
     let dir = TempDir::new("foreign");
     std::fs::create_dir_all(&dir.0).unwrap();
     for (current, expected) in
-        [("ringmq 2 epoch 1", "written in format 2"), ("something else", "none of ringmq's"), ("ringmq 1 epoch x", "names no epoch")]
+        [("ringmq 3 epoch 1", "written in format 3"), ("something else", "none of ringmq's"), ("ringmq 2 epoch x", "names no epoch")]
     {
         std::fs::write(dir.0.join("CURRENT"), current).unwrap();
         let error = Storage::open(&dir.0, Engine::Log).err().unwrap();

@@ -2,6 +2,8 @@
 
 use ringmq::broker::{ShardId, home_of};
 
+use crate::disk::Left;
+use crate::faults::Fault;
 use crate::history::Event;
 use crate::host::{Host, Surroundings};
 use crate::world::World;
@@ -25,9 +27,17 @@ impl World {
     /// The machine stops, and starts again some time later.
     pub fn crash(&mut self) {
         let hosts = std::mem::take(&mut self.hosts);
+        let rots = self.settings.disk.is_some_and(|disk| self.rng.percent(disk.rot_percent));
         let World { settings, history, network, rng, .. } = self;
         let mut around = Surroundings { network, history, rng, settings };
-        let logs: Vec<Vec<Vec<u8>>> = hosts.into_iter().map(|host| host.crash(&mut around)).collect();
+        let left: Vec<Left> = hosts.into_iter().map(|host| host.crash(rots, &mut around)).collect();
+        if rots {
+            let bytes = left.iter().map(|left| left.rotten).sum();
+            let hidden = self.network.saboteur.strikes(Fault::HideDamage, true);
+            let damaged = if hidden { 0 } else { left.iter().map(|left| left.damaged).sum() };
+            self.history.push(Event::Rotten { bytes, damaged });
+        }
+        let logs: Vec<Vec<Vec<u8>>> = left.into_iter().map(|left| left.commits).collect();
         let shards = self.rng.pick(&[1, 2, 2, 3, 4]);
         self.history.push(Event::Crashed);
         for socket in &mut self.network.sockets {

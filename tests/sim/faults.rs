@@ -36,6 +36,14 @@ pub enum Fault {
     Miscount,
     /// The disk says that it has a commit, and has not.
     LoseCommit,
+    /// The writer reports what it has not synced.
+    ForgetSync,
+    /// The writer takes a sync for success that follows one that failed.
+    TrustSync,
+    /// The writer deletes the newer ones of some segments, and fails to delete the older ones.
+    DeleteNewest,
+    /// Nobody is told that records were damaged.
+    HideDamage,
 }
 
 impl Fault {
@@ -56,6 +64,10 @@ impl Fault {
         (Fault::ForgetClose, "accounting"),
         (Fault::Miscount, "accounting"),
         (Fault::LoseCommit, "retained"),
+        (Fault::ForgetSync, "sessions"),
+        (Fault::TrustSync, "retained"),
+        (Fault::DeleteNewest, "delivery"),
+        (Fault::HideDamage, "rot"),
     ];
 }
 

@@ -162,6 +162,11 @@ pub enum Event {
     Crashed,
     /// The disk takes nothing for a while.
     DiskFull,
+    /// So many bytes that the disk had are not what they were; so many were said to be damaged.
+    Rotten {
+        bytes: usize,
+        damaged: usize,
+    },
     /// From here on clients only finish what they began.
     Calm,
     /// Nothing is under way any more.

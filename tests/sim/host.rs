@@ -3,7 +3,7 @@
 use ringmq::broker::{Command, ConnId, Origin, OutBatch, Shard, ShardConfig, ShardId};
 use ringmq::metrics::{CloseCause, Counters};
 
-use crate::disk::{Log, Report};
+use crate::disk::{Left, Log, Report};
 use crate::faults::Fault;
 use crate::history::{End, Event, History, Sent, SocketIx};
 use crate::network::{ClientEnd, Closing, Moved, Network, Parcel};
@@ -62,7 +62,7 @@ impl Host {
             commands: Vec::new(),
             before: Counters::default(),
             sessions: Vec::new(),
-            log: settings.disk.map(|_| Log::new()),
+            log: settings.disk.map(|_| Log::new(now)),
         }
     }
 
@@ -225,12 +225,12 @@ impl Host {
     }
 
     /// The machine stops: all connections end, and nobody is told. What is left on the disk.
-    pub fn crash(mut self, around: &mut Surroundings<'_>) -> Vec<Vec<u8>> {
+    pub fn crash(mut self, rots: bool, around: &mut Surroundings<'_>) -> Left {
         let now = around.history.now;
         for (_, socket) in std::mem::take(&mut self.sockets) {
             self.note_end(now, socket, End::Crash, around);
         }
-        self.log.map_or(Vec::new(), |log| log.crash(around.rng))
+        self.log.map_or(Left::default(), |log| log.crash(rots, around.rng))
     }
 
     fn note_end(&mut self, now: u64, socket: SocketIx, end: End, around: &mut Surroundings<'_>) {

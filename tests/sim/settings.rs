@@ -60,6 +60,8 @@ pub struct DiskSettings {
     pub crash_permille: u64,
     /// Steps of 1,000 after which the disk is full for a while.
     pub full_permille: u64,
+    /// Percent of the crashes over which the disk loses some of what it had.
+    pub rot_percent: u64,
 }
 
 /// How often a client does what.
@@ -84,6 +86,7 @@ impl Settings {
             rewrite_bytes: rng.pick(&[500, 10_000, u64::MAX / 2]),
             crash_permille: rng.pick(&[0, 2, 5, 20]),
             full_permille: rng.pick(&[0, 0, 5]),
+            rot_percent: rng.pick(&[0, 0, 0, 0, 0, 0, 0, 30]),
         });
         Settings {
             shards: rng.pick(&[1, 2, 2, 3, 4]),

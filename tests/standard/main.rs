@@ -12,6 +12,7 @@ mod exchange;
 mod full_queue;
 mod journal;
 mod message;
+mod repeated;
 mod session;
 mod size;
 mod world;

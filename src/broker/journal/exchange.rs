@@ -3,6 +3,10 @@
 //! The shards of the subscribers commit the message before the shard of the publisher commits the packet identifier. Dies the broker between the two, the
 //! publisher sends its message again, and only the shards of the subscribers know that they have it: so each notes the exchange in the commit that holds the
 //! message. The note goes when the publisher has released the identifier; PUBCOMP waits for that, because a new message may follow it under the same identifier.
+//!
+//! A message that some sessions have taken and others refused, their queues being full, is noted as well, with those that refused it: it is sent again where
+//! its publisher cannot be told (3.x), or was not told because the broker died. That note goes when the identifier is used for a new message, which has no
+//! DUP; when so many others were refused that the publisher must have heard of this one; or with its session.
 
 use std::hash::BuildHasher;
 
@@ -13,33 +17,48 @@ use crate::broker::acks::{AnswerTo, Ticket, TicketId};
 use crate::broker::ids::{ConnId, ShardId};
 use crate::broker::message::Incoming;
 use crate::broker::peer::{Exchange, PeerMessage};
-use crate::broker::session::{FixedHasher, Kept, Received, home_of};
+use crate::broker::session::{FixedHasher, Kept, Received, Refusal, home_of};
 use crate::broker::shard::Shard;
 use crate::config::Durability;
 use crate::mqtt::ReasonCode;
 
-/// The sessions of one shard, as the shards were then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Sessions of one shard that may refuse a message before it is not noted any more who they were.
+const MAX_REFUSED: usize = 64;
+
+/// Refused messages of a session that are remembered at least: 3.x knows no Receive Maximum, so its clients may have more of them under way.
+const MAX_REFUSALS: usize = 1_024;
+
+/// Names of clients or of shared subscriptions, the same in every run: see [`name_of`].
+pub type Names = SmallVec<[u64; 1]>;
+
+/// The sessions of one shard, as the shards were then, but those that refused; and the shared subscriptions that it served.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakenBy {
     pub shard: u16,
     pub shards: u16,
+    pub refused: Names,
+    pub shares: Names,
 }
 
 /// Who has taken the message of an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     digest: u64,
-    by: SmallVec<[TakenBy; 2]>,
+    by: SmallVec<[TakenBy; 1]>,
 }
 
 impl Taken {
-    /// One more; where the message is another one, what was said of the old one is void.
-    pub fn add(&mut self, digest: u64, by: TakenBy) {
+    /// One more, or the same once more; where the message is another one, what was said of the old one is void.
+    pub fn add(&mut self, digest: u64, mut by: TakenBy) {
         if self.digest != digest {
             *self = Taken { digest, by: SmallVec::new() };
         }
-        if !self.by.contains(&by) {
-            self.by.push(by);
+        match self.by.iter_mut().find(|known| (known.shard, known.shards) == (by.shard, by.shards)) {
+            Some(known) => {
+                by.shares.extend(known.shares.iter().copied().filter(|share| !by.shares.contains(share)).collect::<Names>());
+                *known = by;
+            }
+            None => self.by.push(by),
         }
     }
 
@@ -49,15 +68,54 @@ impl Taken {
 
     /// Whether the session of this client has the message, or does not get it.
     pub fn covers(&self, client_id: &str) -> bool {
-        self.by.iter().any(|by| home_of(client_id, by.shards) == ShardId(by.shard))
+        self.by.iter().any(|by| home_of(client_id, by.shards) == ShardId(by.shard) && !by.refused.contains(&name_of(client_id)))
+    }
+
+    /// Whether a member of this shared subscription has it.
+    pub fn covers_share(&self, text: &str) -> bool {
+        self.by.iter().any(|by| by.shares.contains(&name_of(text)))
     }
 
     /// Appends it as records.
     pub fn put(&self, Exchange { session, packet_id }: Exchange, records: &mut Vec<u8>) {
-        for &TakenBy { shard, shards } in &self.by {
-            Record::Taken { session, packet_id, digest: self.digest, shard, shards }.put(records);
+        for by in &self.by {
+            Record::Taken { session, packet_id, digest: self.digest, by: by.clone() }.put(records);
         }
     }
+}
+
+/// What became of a message on this shard, as far as its exchange has to know.
+#[derive(Debug, Default)]
+pub struct Part {
+    took: bool,
+    refused: Names,
+    shares: Names,
+}
+
+impl Part {
+    /// A session was to get the message by its own subscriptions.
+    pub fn add(&mut self, client_id: &str, refused: bool) {
+        self.took |= !refused;
+        // One more than is kept says that there were too many.
+        if refused && self.refused.len() <= MAX_REFUSED {
+            self.refused.push(name_of(client_id));
+        }
+    }
+
+    /// A member of a shared subscription took it.
+    pub fn add_share(&mut self, text: &str) {
+        self.took = true;
+        self.shares.push(name_of(text));
+    }
+
+    pub fn took(&self) -> bool {
+        self.took
+    }
+}
+
+/// A client or a shared subscription in short.
+fn name_of(text: &str) -> u64 {
+    FixedHasher::default().hash_one(text)
 }
 
 /// Tells a repetition from a new message under the same identifier.
@@ -78,13 +136,19 @@ impl Shard {
         (taken.digest == digest(incoming)).then(|| taken.clone())
     }
 
-    /// The message of this exchange is taken; to be noted in the commit that holds it.
-    pub(in crate::broker) fn note_taken(&mut self, exchange: Exchange, incoming: &Incoming<'_>) {
-        let Some(journal) = &mut self.journal else { return };
-        let (digest, by) = (digest(incoming), TakenBy { shard: self.id.0, shards: self.shards });
-        journal.taken.entry(exchange).or_default().add(digest, by);
-        let TakenBy { shard, shards } = by;
-        journal.put(&Record::Taken { session: exchange.session, packet_id: exchange.packet_id, digest, shard, shards });
+    /// The message of this exchange is taken, but where it was refused; to be noted in the commit that holds it. False if it is not noted.
+    pub(in crate::broker) fn note_taken(&mut self, exchange: Exchange, incoming: &Incoming<'_>, part: Part) -> bool {
+        let Some(journal) = self.journal.as_mut().filter(|_| part.refused.len() <= MAX_REFUSED) else { return false };
+        let (digest, Part { refused, shares, .. }) = (digest(incoming), part);
+        let by = TakenBy { shard: self.id.0, shards: self.shards, refused, shares };
+        let taken = journal.taken.entry(exchange).or_default();
+        taken.add(digest, by);
+        // With what was noted of this shard before: a store of keys has the last note only.
+        let own = taken.by.iter().find(|by| (by.shard, by.shards) == (self.id.0, self.shards)).cloned();
+        if let Some(by) = own {
+            journal.put(&Record::Taken { session: exchange.session, packet_id: exchange.packet_id, digest, by });
+        }
+        true
     }
 
     fn forget_taken(&mut self, Exchange { session, packet_id }: Exchange) {
@@ -120,9 +184,49 @@ impl Shard {
         kept
     }
 
-    /// A QoS 2 message of a client was refused: nobody is to take the next one for a repetition.
+    /// A new exchange begins, or one that was interrupted or refused begins again: then with true, if some may have taken its message.
+    pub(in crate::broker) fn begin_exchange(&mut self, index: u32, packet_id: u16, dup: bool, incoming: &Incoming<'_>) -> bool {
+        let Some(exchange) = self.exchange_of(index, packet_id) else { return false };
+        let received = self.sessions.get(index).and_then(|session| session.received.as_ref());
+        let refusal = received.and_then(|received| received.refused(packet_id)).filter(|refusal| refusal.noted);
+        let left = self.journal.as_ref().is_some_and(|journal| journal.taken.contains_key(&exchange));
+        if refusal.is_none() && !left {
+            return false;
+        }
+        let same =
+            refusal.is_some_and(|refusal| refusal.message == incoming.digest()) || self.taken_before(Some(exchange), incoming).is_some();
+        if dup && same {
+            return true;
+        }
+        // Nobody is to take it for a repetition.
+        self.forget_exchange(exchange);
+        false
+    }
+
+    /// A QoS 2 message of a client was refused. `noted`: some shard has noted who took it all the same.
+    pub(in crate::broker) fn note_refused(&mut self, index: u32, packet_id: u16, noted: bool, refusal: Refusal) {
+        let left = self.exchange_of(index, packet_id).is_some_and(|exchange| {
+            let taken = self.journal.as_ref().map(|journal| &journal.taken);
+            taken.is_some_and(|taken| taken.contains_key(&exchange))
+        });
+        let most = usize::from(self.limits.receive_maximum).max(MAX_REFUSALS);
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let forgotten = session.received().refuse(packet_id, Refusal { noted: noted || left, ..refusal }, most);
+        if let Some(exchange) = forgotten.and_then(|packet_id| self.exchange_of(index, packet_id)) {
+            self.forget_exchange(exchange);
+        }
+    }
+
+    /// The client knows that its message was refused, or has forgotten it.
     pub(in crate::broker) fn forget_refused(&mut self, index: u32, packet_id: u16) {
-        let Some(exchange) = self.exchange_of(index, packet_id) else { return };
+        let received = self.sessions.get_mut(index).and_then(|session| session.received.as_mut());
+        let noted = received.and_then(|received| received.forget_refused(packet_id)).is_some_and(|refusal| refusal.noted);
+        if let Some(exchange) = self.exchange_of(index, packet_id).filter(|_| noted) {
+            self.forget_exchange(exchange);
+        }
+    }
+
+    fn forget_exchange(&mut self, exchange: Exchange) {
         self.forget_taken(exchange);
         self.forget_elsewhere(exchange, None);
     }
@@ -130,9 +234,10 @@ impl Shard {
     /// A session ends: nobody has to remember its exchanges.
     pub(in crate::broker) fn forget_exchanges(&mut self, index: u32) {
         let Some(received) = self.sessions.get(index).and_then(|session| session.received.as_ref()) else { return };
-        let elsewhere: Vec<u16> = received.kept().filter(|(_, kept)| *kept == Kept::Elsewhere).map(|(packet_id, _)| packet_id).collect();
-        for packet_id in elsewhere {
-            self.forget_refused(index, packet_id);
+        let elsewhere = received.kept().filter(|(_, kept)| *kept == Kept::Elsewhere).map(|(packet_id, _)| packet_id);
+        let noted: Vec<u16> = elsewhere.chain(received.noted()).collect();
+        for exchange in noted.into_iter().filter_map(|packet_id| self.exchange_of(index, packet_id)).collect::<Vec<_>>() {
+            self.forget_exchange(exchange);
         }
     }
 

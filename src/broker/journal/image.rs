@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 
-use super::exchange::{Taken, TakenBy};
+use super::exchange::Taken;
 use super::record::{Record, Stored};
 use crate::broker::message::{Message, SubscriptionIds};
 use crate::broker::session::FixedHasher;
@@ -87,9 +87,7 @@ impl<'a> Image<'a> {
             Record::Message { message, stored } => {
                 self.messages.insert(message, Named { stored, message: None });
             }
-            Record::Taken { session, packet_id, digest, shard, shards } => {
-                self.taken.entry((session, packet_id)).or_default().add(digest, TakenBy { shard, shards });
-            }
+            Record::Taken { session, packet_id, digest, by } => self.taken.entry((session, packet_id)).or_default().add(digest, by),
             Record::TakenEnded { session, packet_id } => {
                 self.taken.remove(&(session, packet_id));
             }

@@ -88,8 +88,8 @@ pub fn changes(mut records: &[u8], shard: u16, shards: u16, mut each: impl FnMut
             Record::Finished { session, number } => remove(&mut each, Key::delivery(session, number)),
             Record::Received { session, packet_id, .. } => put(&mut each, Key::of(session, RECEIVED).u16(packet_id)),
             Record::ReceivedEnded { session, packet_id } => remove(&mut each, Key::of(session, RECEIVED).u16(packet_id)),
-            Record::Taken { session, packet_id, shard: by, shards: of, .. } => {
-                put(&mut each, Key::of(session, TAKEN).u16(packet_id).u16(shard).u16(by).u16(of));
+            Record::Taken { session, packet_id, ref by, .. } => {
+                put(&mut each, Key::of(session, TAKEN).u16(packet_id).u16(shard).u16(by.shard).u16(by.shards));
             }
             Record::TakenEnded { session, packet_id } => {
                 let (exchange, own) = (Key::of(session, TAKEN).u16(packet_id), Key::of(session, TAKEN).u16(packet_id).u16(shard));

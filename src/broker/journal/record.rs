@@ -6,6 +6,7 @@
 
 use smallvec::SmallVec;
 
+use super::exchange::{Names, TakenBy};
 use crate::broker::message::{Incoming, NEVER, SubscriptionIds};
 use crate::mqtt::{QoS, Version};
 
@@ -101,13 +102,12 @@ pub enum Record<'a> {
         session: u64,
         packet_id: u16,
     },
-    /// The sessions of one shard have taken a QoS 2 message, or need not: shard `shard` of `shards`, as it was then.
+    /// The sessions of one shard have taken a QoS 2 message, or need not, but for some.
     Taken {
         session: u64,
         packet_id: u16,
         digest: u64,
-        shard: u16,
-        shards: u16,
+        by: TakenBy,
     },
     TakenEnded {
         session: u64,
@@ -169,6 +169,11 @@ impl Writer<'_> {
         self
     }
 
+    fn names(&mut self, names: &Names) -> &mut Self {
+        self.u32(names.len() as u32);
+        names.iter().fold(self, |to, &name| to.u64(name))
+    }
+
     fn stored(&mut self, stored: &Stored<'_>) -> &mut Self {
         let flags = stored.qos as u8 | if stored.retain { RETAIN_BIT } else { 0 };
         self.u8(flags).u64(stored.expires_at).bytes(stored.topic.as_bytes()).bytes(stored.forward).bytes(stored.payload)
@@ -205,8 +210,8 @@ impl Record<'_> {
             Record::Finished { session, number } => to.u8(FINISHED).u64(*session).u64(*number),
             Record::Received { session, packet_id, elsewhere } => to.u8(RECEIVED).u64(*session).u16(*packet_id).u8(u8::from(*elsewhere)),
             Record::ReceivedEnded { session, packet_id } => to.u8(RECEIVED_ENDED).u64(*session).u16(*packet_id),
-            Record::Taken { session, packet_id, digest, shard, shards } => {
-                to.u8(TAKEN).u64(*session).u16(*packet_id).u64(*digest).u16(*shard).u16(*shards)
+            Record::Taken { session, packet_id, digest, by } => {
+                to.u8(TAKEN).u64(*session).u16(*packet_id).u64(*digest).u16(by.shard).u16(by.shards).names(&by.refused).names(&by.shares)
             }
             Record::TakenEnded { session, packet_id } => to.u8(TAKEN_ENDED).u64(*session).u16(*packet_id),
         };
@@ -271,6 +276,11 @@ impl<'a> Reader<'_, 'a> {
         Some(ids)
     }
 
+    fn names(&mut self) -> Option<Names> {
+        let count = self.u32()?;
+        (0..count).map(|_| self.u64()).collect()
+    }
+
     fn record(&mut self) -> Option<Record<'a>> {
         Some(match self.u8()? {
             SET_RETAINED => Record::SetRetained(self.stored()?),
@@ -303,7 +313,9 @@ impl<'a> Reader<'_, 'a> {
             RECEIVED => Record::Received { session: self.u64()?, packet_id: self.u16()?, elsewhere: self.u8()? != 0 },
             RECEIVED_ENDED => Record::ReceivedEnded { session: self.u64()?, packet_id: self.u16()? },
             TAKEN => {
-                Record::Taken { session: self.u64()?, packet_id: self.u16()?, digest: self.u64()?, shard: self.u16()?, shards: self.u16()? }
+                let (session, packet_id, digest) = (self.u64()?, self.u16()?, self.u64()?);
+                let by = TakenBy { shard: self.u16()?, shards: self.u16()?, refused: self.names()?, shares: self.names()? };
+                Record::Taken { session, packet_id, digest, by }
             }
             TAKEN_ENDED => Record::TakenEnded { session: self.u64()?, packet_id: self.u16()? },
             _ => return None,

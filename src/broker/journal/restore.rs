@@ -11,7 +11,7 @@ use super::rewrite::Rewrite;
 use crate::broker::message::{Delivery, NEVER};
 use crate::broker::peer::Exchange;
 use crate::broker::publish::is_sys;
-use crate::broker::session::{Durable, Kept, Received, Subscription, Will, home_of, owner_of};
+use crate::broker::session::{Durable, Kept, Received, Refusal, Subscription, Will, home_of, owner_of};
 use crate::broker::shard::Shard;
 use crate::broker::timers::TimerKey;
 use crate::broker::topics::{SubOptions, Subscriber};
@@ -46,12 +46,13 @@ impl Shard {
                 self.restore_session(id, kept, unix_ms);
             }
         }
-        for ((session, packet_id), taken) in taken {
-            if !names.contains(&session) {
-                self.note_if_kept_in_place(|| Record::TakenEnded { session, packet_id });
-            } else if let Some(journal) = &mut self.journal {
-                journal.taken.insert(Exchange { session, packet_id }, taken);
-            }
+        for &(session, packet_id) in taken.keys().filter(|(session, _)| !names.contains(session)) {
+            self.note_if_kept_in_place(|| Record::TakenEnded { session, packet_id });
+        }
+        taken.retain(|(session, _), _| names.contains(session));
+        self.restore_refused(&taken);
+        if let Some(journal) = &mut self.journal {
+            journal.taken.extend(taken.into_iter().map(|((session, packet_id), taken)| (Exchange { session, packet_id }, taken)));
         }
     }
 
@@ -59,6 +60,18 @@ impl Shard {
     fn note_if_kept_in_place<'r>(&mut self, record: impl FnOnce() -> Record<'r>) {
         if let Some(journal) = self.journal.as_mut().filter(|journal| journal.rewrite_bytes.is_none()) {
             journal.put(&record());
+        }
+    }
+
+    /// Exchanges that were interrupted count as refused: nobody was told of the outcome.
+    fn restore_refused(&mut self, taken: &BTreeMap<(u64, u16), Taken>) {
+        let by_name: BTreeMap<u64, u32> = self.sessions.iter().map(|(index, session)| (session.durable_id(), index)).collect();
+        for (session, packet_id) in taken.keys() {
+            let Some(session) = by_name.get(session).and_then(|&index| self.sessions.get_mut(index)) else { continue };
+            if session.received().get(*packet_id).is_none() {
+                let refusal = Refusal { code: None, message: 0, noted: true };
+                session.received().refuse(*packet_id, refusal, usize::MAX);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use smallvec::SmallVec;
 
+use super::exchange::TakenBy;
 use super::image::Image;
 use super::record::{Record, Stored, next};
 use crate::mqtt::{QoS, Version};
@@ -17,6 +18,8 @@ fn records<'a>(text: &'a str, bytes: &'a [u8], number: u64, small: u16, flag: bo
     let stored = stored(text, bytes, (small % 3) as u8, flag, number);
     let session = number ^ 0x5A5A;
     let subscription_ids: SmallVec<[u32; 2]> = bytes.iter().take(4).map(|&byte| u32::from(byte) * 1_000).collect();
+    let names = |count: usize| bytes.iter().take(count).map(|&byte| u64::from(byte) << 40).collect();
+    let by = TakenBy { shard: small, shards: 3, refused: names(3), shares: names(1) };
     vec![
         Record::SetRetained(stored),
         Record::ClearRetained { topic: text },
@@ -33,7 +36,7 @@ fn records<'a>(text: &'a str, bytes: &'a [u8], number: u64, small: u16, flag: bo
         Record::Finished { session, number },
         Record::Received { session, packet_id: small, elsewhere: flag },
         Record::ReceivedEnded { session, packet_id: small },
-        Record::Taken { session, packet_id: small, digest: number, shard: small, shards: 3 },
+        Record::Taken { session, packet_id: small, digest: number, by },
         Record::TakenEnded { session, packet_id: small },
         Record::SessionEnded { session },
     ]
@@ -106,6 +109,10 @@ mod keyed {
     use super::super::keyed::{Change, changes};
     use super::*;
 
+    fn by(shard: u16, shards: u16) -> TakenBy {
+        TakenBy { shard, shards, refused: SmallVec::new(), shares: SmallVec::new() }
+    }
+
     type Tree = BTreeMap<Vec<u8>, Vec<u8>>;
 
     fn apply(tree: &mut Tree, commit: &[u8], shard: u16, shards: u16) {
@@ -160,7 +167,7 @@ mod keyed {
                 5 => Record::Unsubscribed { session, filter: text }.put(log),
                 6 => Record::Received { session, packet_id, elsewhere: choice > 100 }.put(log),
                 7 => Record::ReceivedEnded { session, packet_id }.put(log),
-                8 => Record::Taken { session, packet_id, digest: 5, shard: 0, shards: 1 }.put(log),
+                8 => Record::Taken { session, packet_id, digest: 5, by: by(0, 1) }.put(log),
                 9 => Record::TakenEnded { session, packet_id }.put(log),
                 10 => self.deliver(session, choice > 128, text, log),
                 11 => self.go_on(session, choice > 128, log),
@@ -229,7 +236,7 @@ mod keyed {
         let mut tree = Tree::new();
         for shard in 0..3 {
             let mut commit = Vec::new();
-            Record::Taken { session: 1, packet_id: 2, digest: 5, shard, shards: 3 }.put(&mut commit);
+            Record::Taken { session: 1, packet_id: 2, digest: 5, by: by(shard, 3) }.put(&mut commit);
             apply(&mut tree, &commit, shard, 3);
         }
         let mut ended = Vec::new();

@@ -10,7 +10,7 @@ use ringmq::metrics::DropReason;
 use ringmq::mqtt::{QoS, RetainHandling};
 
 use super::Violation;
-use crate::history::{Entry, Message, MessageIx, Purpose, Receipt, Seq, SocketIx};
+use crate::history::{Entry, Event, Message, MessageIx, Purpose, Receipt, Seq, SocketIx};
 use crate::model::{Coverage, Model, Session};
 use crate::settings::Settings;
 use crate::world::World;
@@ -220,13 +220,22 @@ fn count(
     let publication = &model.publications[index];
     let Some((from, to)) = model.routed(index, Seq::MAX) else { return };
     let (plain, shared) = filters_until(model, session, message, (from, to), Seq::MAX);
-    let refusable = settings.tight && publication.socket.is_some_and(|socket| !model.history.connections[socket].version.is_v5());
+    let v3 = publication.socket.is_some_and(|socket| !model.history.connections[socket].version.is_v5());
+    let lasts = |socket: SocketIx| model.history.connections[socket].expiry_s > 0;
+    // What is remembered of who took it: where the publisher's session lasts, of sessions that last, by their own subscriptions.
+    let remembered = settings.disk.is_some()
+        && publication.socket.is_some_and(lasts)
+        && shared.is_empty()
+        && receipts.iter().all(|&(_, socket, receipt)| receipt.qos == QoS::ExactlyOnce && lasts(socket));
+    let repeated = settings.tight && (v3 || !settings.immortal()) && !remembered;
     let sent = match message.qos {
         QoS::AtLeastOnce => publication.processed.len().max(1),
         QoS::AtMostOnce => 1,
         // A 3.x client cannot be told that its message was refused: it is disconnected and sends it again.
         // Nor can any client where a crash comes before the answer.
-        QoS::ExactlyOnce if refusable || settings.tight && !settings.immortal() => publication.processed.len().max(1),
+        // A will that is being sent when the machine stops is sent once more.
+        QoS::ExactlyOnce if message.purpose == Purpose::Will => 1 + crashes(model),
+        QoS::ExactlyOnce if repeated => publication.processed.len().max(1),
         QoS::ExactlyOnce => 1,
     };
     let live_most = sent * (usize::from(!plain.is_empty()) + shared.len());
@@ -244,6 +253,10 @@ fn count(
         let what = format!("client {} got message {index} {all} times ({live} live), at most {most} ({live_most}): {at:?}", session.client);
         violation(violations, format!("{what}; {}", describe(model, index)));
     }
+}
+
+fn crashes(model: &Model<'_>) -> usize {
+    model.history.iter().filter(|(_, _, event)| matches!(event, Event::Crashed)).count()
 }
 
 /// Whether a session that lives must have received a message.

@@ -8,6 +8,7 @@ mod identifiers;
 mod order;
 mod replicas;
 mod retained;
+mod rot;
 mod sessions;
 mod timers;
 mod wills;
@@ -39,6 +40,10 @@ pub fn all(world: &World) -> Vec<Violation> {
         return violations;
     }
     let model = Model::new(&world.history);
+    if rot::check(&world.history, &mut violations) {
+        accounting::check(&model, &mut violations);
+        return violations;
+    }
     delivery::check(world, &model, &mut violations);
     order::check(&model, &mut violations);
     acks::check(&model, &mut violations);
