@@ -152,6 +152,9 @@ impl Shard {
         self.sessions.trim();
         self.topics.trim();
         self.retained.trim();
+        if let Some(journal) = &mut self.journal {
+            journal.trim();
+        }
     }
 
     /// Disconnects the client with the most unread output. One a turn: the memory has to come back before the next one is judged.

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::error::Problem;
-use super::{Auth, Config, Limits, Listener, Redirect, Storage};
+use super::{Auth, Config, Engine, Limits, Listener, Redirect, Storage};
 
 /// Most shards of one broker.
 pub const MAX_SHARDS: u16 = 128;
@@ -33,6 +33,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     range("sys.interval_s", config.sys.interval_s, 0..=86_400)?;
     check_limits(&config.limits)?;
     check_auth(&config.auth)?;
+    check_engine(&config.storage)?;
     check_topics(&config.storage)?;
     if let Some(redirect) = &config.redirect {
         check_redirect(redirect)?;
@@ -79,6 +80,20 @@ fn check_auth(auth: &Auth) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn check_engine(storage: &Storage) -> Result<(), Problem> {
+    match storage.engine {
+        Engine::Log => Ok(()),
+        Engine::Fjall if !cfg!(feature = "engine-fjall") => {
+            let problem = "found \"fjall\", which this ringmq was built without; build it with `cargo build --features engine-fjall`, or take \"log\"";
+            Err(Problem::new("storage.engine", problem.to_owned()))
+        }
+        Engine::Fjall if storage.max_bytes > 0 => {
+            Err(Problem::new("storage.max_bytes", "bounds logs; with storage.engine = \"fjall\" there are none: leave it out".to_owned()))
+        }
+        Engine::Fjall => Ok(()),
+    }
 }
 
 fn check_topics(storage: &Storage) -> Result<(), Problem> {

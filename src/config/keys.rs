@@ -8,7 +8,8 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Auth, Config, CpuList, Durability, Io, Limits, Listener, Log, Redirect, ScramUser, Secret, Storage, Sys, TopicDurability, parse_address,
+    Auth, Config, CpuList, Durability, Engine, Io, Limits, Listener, Log, Redirect, ScramUser, Secret, Storage, Sys, TopicDurability,
+    parse_address,
 };
 
 /// Every key that a configuration may hold, sorted.
@@ -29,6 +30,7 @@ fn full() -> Config {
         sys: Sys::default(),
         storage: Storage {
             data_dir: Some(PathBuf::new()),
+            engine: Engine::default(),
             durability: Durability::default(),
             max_bytes: 0,
             topics: vec![TopicDurability { filter: String::new(), durability: Durability::default() }],

@@ -27,4 +27,6 @@ pub use limits::{Limits, QueueFull};
 pub use listener::{Listener, Terms};
 pub use load::{Override, Sources, parse};
 pub use reload::{Changes, reloadable};
-pub use settings::{Backend, Config, Durability, Io, Log, LogLevel, Redirect, Storage, Switch, Sys, TopicDurability, parse_address};
+pub use settings::{
+    Backend, Config, Durability, Engine, Io, Log, LogLevel, Redirect, Storage, Switch, Sys, TopicDurability, parse_address,
+};

@@ -139,12 +139,24 @@ impl Default for Sys {
 pub struct Storage {
     /// Directory for durable state. None: everything lives in memory.
     pub data_dir: Option<PathBuf>,
+    pub engine: Engine,
     /// What an acknowledgement promises where neither a listener nor a topic says otherwise.
     pub durability: Durability,
     /// What the logs of all shards may take on disk, bytes, about; 0: as much as there is.
     pub max_bytes: u64,
     /// Levels by topic: of the filters that match, the first one holds, whatever the listener says.
     pub topics: Vec<TopicDurability>,
+}
+
+/// Who keeps what is in the data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// A log for each shard.
+    #[default]
+    Log,
+    /// The embedded engine of that name; only in a broker that was built with the feature `engine-fjall`.
+    Fjall,
 }
 
 /// What an acknowledgement promises.

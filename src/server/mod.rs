@@ -3,11 +3,14 @@
 //! - [`driver`]: sockets over io_uring or epoll, behind one seam; and the bell that wakes a sleeping shard.
 //! - `gate`: how many connections a listener takes. `memory`: what a load leaves behind goes back to the system.
 //! - `shell`: the loop of a shard; `socket`: listeners and socket options; `threads`: the threads of the shards, and what they are made of.
+//! - `keyed`, with the feature `engine-fjall`: what the broker's records change in a store of keys and values.
 //! - `signals`, `notify`, `log`: the process and its surroundings.
 
 #[allow(unsafe_code)]
 pub mod driver;
 mod gate;
+#[cfg(feature = "engine-fjall")]
+mod keyed;
 pub mod log;
 mod memory;
 pub mod notify;

@@ -200,6 +200,8 @@ struct Pending {
     batches_left: bool,
     /// A job for the log's writer that found its ring full.
     job_left: Option<JournalJob>,
+    /// What an earlier run has kept is taken in; timers wait until that is done.
+    restoring: bool,
     stopping: Option<Instant>,
     memory: Held,
     /// Until when the log knows that connections are not accepted, ms of the shard's clock.
@@ -287,7 +289,14 @@ impl Shell {
         let now = self.now();
         // What of memory is due is done before this shard sleeps.
         let memory = pending.memory.due().filter(|&due| due > now);
-        let timer = self.shard.next_deadline().into_iter().chain(memory).min().map(|at| Duration::from_millis(at.saturating_sub(now)));
+        let timer = self
+            .shard
+            .next_deadline()
+            .filter(|_| !pending.restoring)
+            .into_iter()
+            .chain(memory)
+            .min()
+            .map(|at| Duration::from_millis(at.saturating_sub(now)));
         let closing = (!pending.closing.is_empty() || pending.stopping.is_some()).then_some(Duration::from_millis(100));
         match timer.into_iter().chain(closing).min() {
             Some(wait) if wait.is_zero() => Wait::Poll,
@@ -325,7 +334,10 @@ impl Shell {
         let Some(journal) = &mut self.journal else { return };
         while let Some(done) = journal.poll() {
             match done {
-                Done::Committed { number, segment, .. } => self.shard.committed(now, number, segment),
+                Done::Committed { number, segment, payloads, .. } => {
+                    self.shard.reuse_records(payloads);
+                    self.shard.committed(now, number, segment);
+                }
                 Done::Failing { .. } => self.shard.commit_failing(),
             }
         }
@@ -359,7 +371,7 @@ impl Shell {
     pub fn restore(&mut self, recovered: &Recovered) -> std::io::Result<()> {
         let now = self.now();
         self.shard.restore(now, &recovered.shards);
-        let mut pending = Pending::default();
+        let mut pending = Pending { restoring: true, ..Pending::default() };
         loop {
             self.hand_over(&mut pending);
             self.hand_over_records(&mut pending);

@@ -55,8 +55,10 @@ struct Plan {
     cpu: Option<usize>,
     /// Length that the log may have.
     log_bytes: u64,
-    /// The log of the shard, and what the last run has left.
+    /// The journal of the shard, and what the last run has left.
     storage: Option<(Journal, Arc<Recovered>)>,
+    /// Whether the storage keeps what is live, so that the shard need not write it anew.
+    keeps_live_only: bool,
 }
 
 impl Shards {
@@ -87,7 +89,7 @@ impl Shards {
         for _ in 0..count {
             bells.push(Arc::new(Bell::new().map_err(|error| format!("cannot make an eventfd: {error}; raise `ulimit -n`"))?));
         }
-        let storage = config.storage.data_dir.as_deref().map(Storage::open).transpose()?;
+        let storage = config.storage.data_dir.as_deref().map(|path| Storage::open(path, engine(config.storage.engine)?)).transpose()?;
         let backend_name = name(backend);
         let mut shards =
             Shards { threads: Vec::new(), requests: Vec::new(), gates, bells, addresses, backend: backend_name, options, storage };
@@ -136,6 +138,7 @@ impl Shards {
                 cpu: (usize::from(count) <= cpus.len()).then(|| cpus[index]),
                 log_bytes,
                 storage: logs.next(),
+                keeps_live_only: self.storage.as_ref().is_some_and(Storage::keeps_live_only),
             };
             let ready = ready.clone();
             let tells = TellsWhenDropped(ended.clone());
@@ -249,6 +252,9 @@ fn run_shard(plan: Plan, ready: &Sender<Result<(), String>>) -> std::io::Result<
     if journal.is_some() {
         shard.keep_journal(unix_ms().saturating_sub(now));
         shard.limit_journal(plan.log_bytes);
+        if plan.keeps_live_only {
+            shard.rewrite_journal_after(None);
+        }
     }
     let Plan { listeners, ports, bells, requests, gates, started, .. } = plan;
     let mut shell = Shell { shard, driver, ports, bells, requests, journal, listeners, gates, started };
@@ -257,6 +263,17 @@ fn run_shard(plan: Plan, ready: &Sender<Result<(), String>>) -> std::io::Result<
     }
     let _ = ready.send(Ok(()));
     shell.run()
+}
+
+/// Who keeps what is to outlive the process.
+fn engine(wanted: config::Engine) -> Result<storage::Engine, String> {
+    match wanted {
+        config::Engine::Log => Ok(storage::Engine::Log),
+        #[cfg(feature = "engine-fjall")]
+        config::Engine::Fjall => Ok(storage::Engine::Fjall(super::keyed::changes)),
+        #[cfg(not(feature = "engine-fjall"))]
+        config::Engine::Fjall => Err("storage.engine = \"fjall\": this ringmq was built without it".to_owned()),
+    }
 }
 
 /// How long the log of each of `count` shards may get.

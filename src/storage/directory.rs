@@ -19,6 +19,8 @@ use super::frame::{self, Frame};
 
 /// Version of what is written.
 const FORMAT: u32 = 2;
+/// What the other engine calls its part of a data directory.
+pub const FJALL: &str = "fjall";
 /// What is read at once of a segment that the disk cannot read as a whole, bytes.
 const READ_BYTES: usize = 4_096;
 
@@ -64,7 +66,11 @@ impl Contents {
     /// # Errors
     /// A sentence: there is none, a broker uses it, or it cannot be read.
     pub fn read(path: &Path) -> Result<Contents, String> {
-        if !path.join("CURRENT").is_file() {
+        #[cfg(feature = "engine-fjall")]
+        if let Some(contents) = super::fjall::contents(path)? {
+            return Ok(contents);
+        }
+        if !path.join("CURRENT").is_file() && !path.join(FJALL).exists() {
             return Err(format!("{} is no data directory of ringmq: it holds no file CURRENT", path.display()));
         }
         let directory = Directory::open(path)?;
@@ -134,27 +140,25 @@ pub fn segment_path(shard: &Path, segment: u64) -> PathBuf {
 
 impl Directory {
     pub fn open(path: &Path) -> Result<Directory, String> {
-        let explain = |what: &str, error: io::Error| format!("storage.data_dir {}: cannot {what}: {error}", path.display());
-        make_dir(path).map_err(|error| explain("make it", error))?;
-        let lock = File::create(path.join("lock")).map_err(|error| explain("write in it", error))?;
-        if let Err(error) = lock.try_lock() {
-            return Err(match error {
-                fs::TryLockError::WouldBlock => {
-                    format!(
-                        "storage.data_dir {}: another ringmq uses it; stop that one, or give this one a directory of its own",
-                        path.display()
-                    )
-                }
-                fs::TryLockError::Error(error) => explain("lock it", error),
-            });
+        let lock = lock(path)?;
+        if path.join(FJALL).exists() {
+            return Err(format!(
+                "storage.data_dir {}: it was written by a ringmq with storage.engine = \"fjall\"; start that one, or take another directory",
+                path.display()
+            ));
         }
         let current = read_current(path)?;
-        let next = epochs(path).map_err(|error| explain("read it", error))?.into_iter().chain(current).max().map_or(1, |last| last + 1);
+        let next = epochs(path)
+            .map_err(|error| format!("storage.data_dir {}: cannot read it: {error}", path.display()))?
+            .into_iter()
+            .chain(current)
+            .max()
+            .map_or(1, |last| last + 1);
         Ok(Directory { path: path.to_owned(), _lock: lock, current, next })
     }
 
     /// Reads the epoch that counts, and sets aside what cannot be read.
-    pub fn read(&mut self) -> Result<Recovered, String> {
+    pub fn read_last_run(&mut self) -> Result<Recovered, String> {
         let mut recovered = Recovered::default();
         let Some(current) = self.current else { return Ok(recovered) };
         self.read_epoch(current, |read| match read {
@@ -217,6 +221,21 @@ impl Directory {
 
     fn epoch(&self, number: u64) -> PathBuf {
         self.path.join(format!("epoch-{number}"))
+    }
+}
+
+/// Takes a directory for this process, for as long as the file is held; makes it if it is not there.
+pub fn lock(path: &Path) -> Result<File, String> {
+    let explain = |what: &str, error: io::Error| format!("storage.data_dir {}: cannot {what}: {error}", path.display());
+    make_dir(path).map_err(|error| explain("make it", error))?;
+    let lock = File::create(path.join("lock")).map_err(|error| explain("write in it", error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(format!(
+            "storage.data_dir {}: another ringmq uses it; stop that one, or give this one a directory of its own",
+            path.display()
+        )),
+        Err(fs::TryLockError::Error(error)) => Err(explain("lock it", error)),
     }
 }
 

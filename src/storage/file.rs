@@ -33,15 +33,11 @@ impl SegmentFile for Glommio {
 
     async fn write_all_at(&self, bytes: Vec<u8>, at: u64) -> io::Result<()> {
         let length = bytes.len();
-        let mut written = self.0.write_at(bytes.clone(), at).await?;
-        // A short write happens when the disk fills up: the rest says so.
-        while written < length {
-            match self.0.write_at(bytes[written..].to_vec(), at + written as u64).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                more => written += more,
-            }
+        match self.0.write_at(bytes, at).await? {
+            written if written == length => Ok(()),
+            // What follows would find no room.
+            _ => Err(io::ErrorKind::StorageFull.into()),
         }
-        Ok(())
     }
 
     async fn sync(&self) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::ring::{Consumer, Producer, ring};
 
@@ -24,8 +24,9 @@ pub enum Job {
 /// What a writer reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// Everything up to this number is durable; it ends in this segment, `bytes` long by now.
-    Committed { number: u64, segment: u64, bytes: u64 },
+    /// Everything up to this number is durable; it ends in this segment, `bytes` long by now. `payloads`: what was in the commits, for the memory to be used
+    /// again.
+    Committed { number: u64, segment: u64, bytes: u64, payloads: Vec<Vec<u8>> },
     /// A write failed; it is tried again until it succeeds. `full`: for want of room.
     Failing { full: bool },
 }
@@ -103,24 +104,26 @@ impl Drop for Journal {
 impl WriterEnd {
     /// Waits for a job, then takes all that are there; `None` once the shard is gone and nothing is left.
     pub async fn take_all(&mut self) -> Option<Vec<Job>> {
-        poll_fn(|context| {
-            // Read first: a shard that goes leaves its last jobs before it says so.
-            let closed = self.slot.closed.load(Ordering::Acquire);
-            let jobs: Vec<Job> = std::iter::from_fn(|| self.jobs.pop()).collect();
-            if !jobs.is_empty() {
-                return Poll::Ready(Some(jobs));
-            }
-            if closed {
-                return Poll::Ready(None);
-            }
-            *self.slot.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(context.waker().clone());
-            fence(Ordering::SeqCst);
-            if !self.jobs.is_empty() || self.slot.closed.load(Ordering::Acquire) {
-                context.waker().wake_by_ref();
-            }
-            Poll::Pending
-        })
-        .await
+        poll_fn(|context| self.poll_all(context)).await
+    }
+
+    /// The same, for a writer that waits for several shards at once.
+    pub fn poll_all(&mut self, context: &Context<'_>) -> Poll<Option<Vec<Job>>> {
+        // Read first: a shard that goes leaves its last jobs before it says so.
+        let closed = self.slot.closed.load(Ordering::Acquire);
+        let jobs: Vec<Job> = std::iter::from_fn(|| self.jobs.pop()).collect();
+        if !jobs.is_empty() {
+            return Poll::Ready(Some(jobs));
+        }
+        if closed {
+            return Poll::Ready(None);
+        }
+        *self.slot.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(context.waker().clone());
+        fence(Ordering::SeqCst);
+        if !self.jobs.is_empty() || self.slot.closed.load(Ordering::Acquire) {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 
     /// Reports an outcome and wakes the shard.

@@ -1,23 +1,62 @@
-//! The writer of one shard's log: takes what has gathered, writes it in one piece, syncs, reports, and begins anew.
+//! The store of the logs, and the writer of one shard's log: takes what has gathered, writes it in one piece, syncs, reports, and begins anew.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 use glommio::{LocalExecutorBuilder, Placement};
 
-use super::directory::{segment_path, sync_dir};
-use super::file::{Glommio, SegmentFile};
+use super::directory::{Directory, Recovered, segment_path, sync_dir};
+use super::file::{Blocking, Glommio, SegmentFile};
 use super::frame::{self, Frame};
 use super::journal::{Done, Job, WriterEnd};
+use super::store::{Backend, RETRY, Store};
 
 /// Bytes at which a new segment is begun.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// How long to wait before a write that failed is tried again.
-const RETRY: Duration = Duration::from_millis(200);
 /// Memory that the executor pins, bytes; its default is ten times that, three times over.
 const EXECUTOR_MEMORY: usize = 1 << 20;
+
+impl Store for Directory {
+    fn read(&mut self) -> Result<Recovered, String> {
+        self.read_last_run()
+    }
+
+    fn start(&mut self, ends: Vec<WriterEnd>, backend: Backend) -> Result<Vec<JoinHandle<()>>, String> {
+        let of_shard = |(shard, end)| Ok((self.make_shard(shard)?, end));
+        spawn(backend, ends.into_iter().enumerate().map(of_shard).collect::<Result<_, String>>()?)
+    }
+
+    fn commit_epoch(&mut self, shards: u16) -> Result<(), String> {
+        self.commit(shards)
+    }
+
+    fn keeps_live_only(&self) -> bool {
+        false
+    }
+}
+
+fn spawn(backend: Backend, ends: Vec<(PathBuf, WriterEnd)>) -> Result<Vec<JoinHandle<()>>, String> {
+    let explain = |error: io::Error| format!("cannot start the storage thread: {error}");
+    match backend {
+        Backend::Glommio => {
+            let thread = std::thread::Builder::new().name("storage".to_owned());
+            let (ready, started) = crossbeam_channel::bounded(1);
+            let handle = thread.spawn(move || run_on_glommio(ends, &ready)).map_err(explain)?;
+            started.recv().unwrap_or_else(|_| Err("the storage thread ended while it started".to_owned()))?;
+            Ok(vec![handle])
+        }
+        Backend::Blocking => ends
+            .into_iter()
+            .enumerate()
+            .map(|(index, (path, end))| {
+                let thread = std::thread::Builder::new().name(format!("storage-{index}"));
+                thread.spawn(move || futures_lite::future::block_on(run::<Blocking>(path, end))).map_err(explain)
+            })
+            .collect(),
+    }
+}
 
 /// Runs all writers on one executor; tells through `ready` whether it could be started.
 pub fn run_on_glommio(ends: Vec<(PathBuf, WriterEnd)>, ready: &Sender<Result<(), String>>) {
@@ -90,7 +129,8 @@ impl<F: SegmentFile> Log<F> {
             }
         }
         self.synced = number;
-        end.report(Done::Committed { number, segment: self.segment, bytes: self.length });
+        let payloads = commits.into_iter().map(|(_, payload)| payload).collect();
+        end.report(Done::Committed { number, segment: self.segment, bytes: self.length, payloads });
     }
 
     async fn write(&mut self, commits: &[(u64, Vec<u8>)]) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::directory::Directory;
 use super::faulty::{self, Faults, Faulty};
 use super::journal::{self, Done, Job, Journal};
-use super::{Backend, Storage};
+use super::{Backend, Engine, Storage};
 
 /// A directory that goes with the test.
 struct TempDir(PathBuf);
@@ -40,7 +40,7 @@ fn wait_for(journal: &mut Journal, number: u64) -> Done {
 
 /// Writes the commits of one run of a broker with one shard, one after the other, and makes them count.
 fn run_once(dir: &Path, backend: Backend, payloads: &[&[u8]]) {
-    let mut storage = Storage::open(dir).unwrap();
+    let mut storage = Storage::open(dir, Engine::Log).unwrap();
     let mut journals = storage.start(1, backend, Arc::new(|_| {})).unwrap();
     let journal = &mut journals[0];
     for (index, payload) in payloads.iter().enumerate() {
@@ -54,7 +54,7 @@ fn run_once(dir: &Path, backend: Backend, payloads: &[&[u8]]) {
 }
 
 fn read_back(dir: &Path) -> Vec<Vec<Vec<u8>>> {
-    Storage::open(dir).unwrap().recovered.shards
+    Storage::open(dir, Engine::Log).unwrap().recovered.shards
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn what_was_committed_is_there_after_a_restart() {
 fn a_run_that_never_came_to_count_changes_nothing() {
     let dir = TempDir::new("uncounted");
     run_once(&dir.0, Backend::Blocking, &[b"kept"]);
-    let mut storage = Storage::open(&dir.0).unwrap();
+    let mut storage = Storage::open(&dir.0, Engine::Log).unwrap();
     let mut journals = storage.start(1, Backend::Blocking, Arc::new(|_| {})).unwrap();
     assert!(journals[0].submit(Job::Commit { number: 1, payload: b"lost".to_vec() }).is_ok());
     wait_for(&mut journals[0], 1);
@@ -85,7 +85,7 @@ fn a_run_that_never_came_to_count_changes_nothing() {
 #[test]
 fn segments_are_read_in_order_and_freed_ones_are_gone() {
     let dir = TempDir::new("segments");
-    let mut storage = Storage::open(&dir.0).unwrap();
+    let mut storage = Storage::open(&dir.0, Engine::Log).unwrap();
     let mut journals = storage.start(1, Backend::Glommio, Arc::new(|_| {})).unwrap();
     for number in 1..=12_u64 {
         assert!(journals[0].submit(Job::Commit { number, payload: vec![number as u8; 9] }).is_ok());
@@ -145,7 +145,7 @@ fn short_and_failing_writes_are_made_good() {
 #[test]
 fn no_segment_is_deleted_before_those_that_are_older() {
     let dir = TempDir::new("order");
-    let mut storage = Storage::open(&dir.0).unwrap();
+    let mut storage = Storage::open(&dir.0, Engine::Log).unwrap();
     let mut journals = storage.start(1, Backend::Blocking, Arc::new(|_| {})).unwrap();
     let mut write = |number| {
         assert!(journals[0].submit(Job::Commit { number, payload: b"x".to_vec() }).is_ok());
@@ -177,7 +177,7 @@ fn a_damaged_record_is_set_aside_and_the_rest_is_read() {
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[super::frame::HEADER + 5 + super::frame::HEADER] ^= 1;
     std::fs::write(&segment, &bytes).unwrap();
-    let recovered = Storage::open(&dir.0).unwrap().recovered;
+    let recovered = Storage::open(&dir.0, Engine::Log).unwrap().recovered;
     assert_eq!(recovered.shards, [[b"first".to_vec(), b"third".to_vec()]]);
     let [damage] = &recovered.damage[..] else { panic!("{:?}", recovered.damage) };
     let set_aside = std::fs::read(damage.set_aside.as_ref().unwrap()).unwrap();
@@ -187,11 +187,11 @@ fn a_damaged_record_is_set_aside_and_the_rest_is_read() {
 #[test]
 fn a_second_broker_on_the_same_directory_is_refused() {
     let dir = TempDir::new("locked");
-    let first = Storage::open(&dir.0).unwrap();
-    let error = Storage::open(&dir.0).err().unwrap();
+    let first = Storage::open(&dir.0, Engine::Log).unwrap();
+    let error = Storage::open(&dir.0, Engine::Log).err().unwrap();
     assert!(error.contains("another ringmq uses it"), "{error}");
     drop(first);
-    assert!(Storage::open(&dir.0).is_ok());
+    assert!(Storage::open(&dir.0, Engine::Log).is_ok());
 }
 
 #[test]
@@ -202,7 +202,79 @@ fn a_foreign_or_later_directory_is_refused_with_the_remedy() {
         [("ringmq 3 epoch 1", "written in format 3"), ("something else", "none of ringmq's"), ("ringmq 2 epoch x", "names no epoch")]
     {
         std::fs::write(dir.0.join("CURRENT"), current).unwrap();
-        let error = Storage::open(&dir.0).err().unwrap();
+        let error = Storage::open(&dir.0, Engine::Log).err().unwrap();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// The same for the engine that keeps keys and values.
+#[cfg(feature = "engine-fjall")]
+mod fjall {
+    use super::super::Changes;
+    use super::*;
+
+    /// `+ab` puts `a` under the key `ab`; `-ab` removes it; `*ab` removes all keys from `a` on, without `b`.
+    fn keyed(records: &[u8], _: u16, _: u16, changes: &mut dyn Changes) {
+        match records {
+            [b'+', key @ ..] => changes.put(key, &key[..1]),
+            [b'-', key @ ..] => changes.remove(key),
+            [b'*', from, to] => changes.remove_range(&[*from], &[*to]),
+            _ => {}
+        }
+    }
+
+    const FJALL: Engine = Engine::Fjall(keyed);
+
+    /// Runs a broker whose shards leave these commits.
+    fn run(dir: &Path, shards: &[&[&str]]) {
+        let mut storage = Storage::open(dir, FJALL).unwrap();
+        let mut journals = storage.start(shards.len() as u16, Backend::Blocking, Arc::new(|_| {})).unwrap();
+        for (journal, commits) in journals.iter_mut().zip(shards) {
+            for (number, commit) in (1..).zip(*commits) {
+                assert!(journal.submit(Job::Commit { number, payload: commit.as_bytes().to_vec() }).is_ok());
+            }
+            wait_for(journal, commits.len() as u64);
+        }
+        storage.commit_epoch(shards.len() as u16).unwrap();
+        drop(journals);
+        storage.join();
+    }
+
+    fn values(dir: &Path) -> String {
+        let shards = Storage::open(dir, FJALL).unwrap().recovered.shards;
+        String::from_utf8(shards.concat().concat()).unwrap()
+    }
+
+    #[test]
+    fn what_is_live_is_there_after_a_restart_and_nothing_else() {
+        let dir = TempDir::new("fjall-live");
+        assert_eq!(values(&dir.0), "");
+        run(&dir.0, &[&["+c1", "+a1", "-a1", "+d1", "-d1", "+d1"], &["+b1", "+f1", "+f2", "+g1"]]);
+        assert_eq!(values(&dir.0), "bcdffg");
+        // Also what an earlier run has left, and what the same commits put.
+        run(&dir.0, &[&["-b1", "+f3", "*fg", "+e1"]]);
+        assert_eq!(values(&dir.0), "cdeg");
+    }
+
+    #[test]
+    fn a_directory_stays_with_the_engine_that_made_it() {
+        let (logs, keys) = (TempDir::new("of-logs"), TempDir::new("of-keys"));
+        run_once(&logs.0, Backend::Blocking, &[b"one"]);
+        run(&keys.0, &[&["+a1"]]);
+        let error = Storage::open(&logs.0, FJALL).err().unwrap();
+        assert!(error.contains("it holds logs"), "{error}");
+        let error = Storage::open(&keys.0, Engine::Log).err().unwrap();
+        assert!(error.contains("storage.engine = \"fjall\""), "{error}");
+        assert_eq!(super::super::Contents::read(&keys.0).unwrap().shards, [[b"a"]]);
+    }
+
+    #[test]
+    fn a_second_broker_on_the_same_directory_is_refused() {
+        let dir = TempDir::new("fjall-locked");
+        let first = Storage::open(&dir.0, FJALL).unwrap();
+        let error = Storage::open(&dir.0, FJALL).err().unwrap();
+        assert!(error.contains("another ringmq uses it"), "{error}");
+        drop(first);
+        assert!(Storage::open(&dir.0, FJALL).is_ok());
     }
 }

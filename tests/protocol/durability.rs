@@ -11,36 +11,41 @@ use std::time::Duration;
 use super::support::{Broker, Connect, Io, Publish, V5, V311, packets, property};
 
 /// A data directory that goes with the test.
-pub struct DataDir(PathBuf);
+pub struct DataDir {
+    path: PathBuf,
+    engine: &'static str,
+}
+
+/// What can keep it.
+const ENGINES: &[&str] = if cfg!(feature = "engine-fjall") { &["log", "fjall"] } else { &["log"] };
 
 impl DataDir {
-    fn new(name: &str) -> DataDir {
-        let path = std::env::temp_dir().join(format!("ringmq-durability-{name}-{}", std::process::id()));
+    fn new(name: &str, engine: &'static str) -> DataDir {
+        let path = std::env::temp_dir().join(format!("ringmq-durability-{engine}-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
-        DataDir(path)
+        DataDir { path, engine }
     }
 
     pub fn start(&self, io: Io, shards: u16) -> Broker {
-        let data_dir = format!("storage.data_dir={}", self.0.display());
-        Broker::start(io, shards, &[&data_dir, "limits.will_grace_after_crash_s=1"])
+        let (data_dir, engine) = (format!("storage.data_dir={}", self.path.display()), format!("storage.engine={}", self.engine));
+        Broker::start(io, shards, &[&data_dir, &engine, "limits.will_grace_after_crash_s=1"])
     }
 }
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
-/// Kernel interface, and numbers of shards before and after.
+/// Kernel interface, and numbers of shards before and after; with every engine.
 pub fn for_each_restart(name: &str, test: impl Fn(&DataDir, Io, u16, u16)) {
-    for io in [Io::Uring, Io::Epoll] {
-        if !io.is_available() {
-            continue;
-        }
-        for (before, after) in [(1, 1), (2, 2), (1, 3), (3, 2)] {
-            let data = DataDir::new(&format!("{name}-{io:?}-{before}-{after}"));
-            test(&data, io, before, after);
+    for io in [Io::Uring, Io::Epoll].into_iter().filter(|io| io.is_available()) {
+        for &engine in ENGINES {
+            for (before, after) in [(1, 1), (2, 2), (1, 3), (3, 2)] {
+                let data = DataDir::new(&format!("{name}-{io:?}-{before}-{after}"), engine);
+                test(&data, io, before, after);
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ impl Host {
         let mut shard = Shard::new(config, now);
         if let Some(disk) = settings.disk {
             shard.keep_journal(UNIX_MS);
-            shard.rewrite_journal_after(disk.rewrite_bytes);
+            shard.rewrite_journal_after(Some(disk.rewrite_bytes));
         }
         Host {
             shard,

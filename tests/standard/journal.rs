@@ -250,3 +250,54 @@ fn a_repeated_qos_2_message_is_known_although_its_session_is_to_end_with_the_con
     let messages = packets(V5, &bytes).into_iter().filter(|packet| matches!(packet, Packet::Publish(_))).count();
     assert_eq!(messages, 1);
 }
+
+#[test]
+fn the_memory_of_a_written_commit_holds_a_later_one() {
+    let mut world = journaling();
+    let client = world.client(V5, "a");
+    let mut written = Vec::new();
+    for payload in [b"one", b"two"] {
+        retain(&mut world, client, payload);
+        write(&mut world, &mut written);
+    }
+    let memory: Vec<_> = written.iter().map(|records| records.as_ptr()).collect();
+    world.shards[0].reuse_records(written);
+    let mut later = Vec::new();
+    for payload in [b"3", b"4", b"5", b"6"] {
+        retain(&mut world, client, payload);
+        write(&mut world, &mut later);
+    }
+    let reused = later.iter().filter(|records| memory.contains(&records.as_ptr())).count();
+    assert_eq!(reused, memory.len(), "each buffer was used once more, and not twice");
+}
+
+/// Where what is live stays where it is, nothing of it is written at a start, but what is different now is.
+#[test]
+fn a_start_on_a_store_that_keeps_what_is_live_notes_only_what_has_changed() {
+    let mut world = journaling();
+    let mut log = Vec::new();
+    let client = reconnect(&mut world, "a", Some(1_000));
+    retain(&mut world, client, b"stays");
+    write(&mut world, &mut log);
+    let now = world.now;
+    let written_at_a_start = |in_place: bool| {
+        let mut world = World::standard();
+        let shard = &mut world.shards[0];
+        shard.keep_journal(0);
+        if in_place {
+            shard.rewrite_journal_after(None);
+        }
+        shard.restore(now, &[log.clone()]);
+        let mut written = Vec::new();
+        while !shard.is_durable() {
+            if let Some(JournalJob::Commit { number, records }) = shard.next_job() {
+                written.extend(records);
+                shard.committed(now, number, 1);
+            }
+        }
+        written
+    };
+    assert!(written_at_a_start(false).windows(5).any(|bytes| bytes == b"stays"));
+    // That the client has no connection any more: a tag, the session, and since when.
+    assert_eq!(written_at_a_start(true).len(), 1 + 8 + 8);
+}

@@ -114,6 +114,8 @@ pub struct Latencies {
     pub connack: Percentiles,
     pub suback: Percentiles,
     pub delivery: Percentiles,
+    /// From publish to PUBACK or PUBCOMP.
+    pub acknowledgement: Percentiles,
     /// How late the open loop sent; nothing in a closed loop.
     pub send_lag: Percentiles,
     /// From the moment in which a crowd is cut off until one of it is ready again, and until all are.
@@ -162,9 +164,10 @@ impl Display for Outcome {
             self.set_up.fmt(f)?;
         } else {
             write!(f, " in {}/s out {}/s", Count(self.ingress_per_s), Count(self.egress_per_s))?;
-            let latency = &self.latency_us.delivery;
-            if latency.count > 0 {
-                write!(f, ", p50 {} p99 {} p99.9 {}", Time(latency.p50), Time(latency.p99), Time(latency.p999))?;
+            for (what, latency) in [("", &self.latency_us.delivery), ("acks ", &self.latency_us.acknowledgement)] {
+                if latency.count > 0 {
+                    write!(f, ", {what}p50 {} p99 {} p99.9 {}", Time(latency.p50), Time(latency.p99), Time(latency.p999))?;
+                }
             }
         }
         if let Some(storm) = &self.storm {

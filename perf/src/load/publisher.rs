@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ringmq::mqtt::{PacketType, Properties, PublishOut, QoS, ReasonCode, encode};
 
+use super::latency::Latency;
 use super::packets::{self, Stamp};
 use super::plan::{PublisherPlan, Settings};
 use super::shared::Tally;
@@ -26,10 +27,18 @@ pub struct Publisher {
     pub queued: bool,
     /// Where neither a subscriber nor an acknowledgement tells how far the broker is, a PINGREQ follows each write: messages before each.
     pings: Option<VecDeque<u32>>,
+    /// QoS 1 and 2: the time stamps of messages that are not acknowledged, and how many have each. Acknowledgements come in the order of the publishes.
+    unacknowledged: VecDeque<(u64, u32)>,
     /// Whether the broker knows the topic by its alias, which is always 1; `None` where topics are written out.
     alias: Option<bool>,
     random: u64,
     payload: Vec<u8>,
+}
+
+/// Where it is noted how long acknowledgements took, while it is measured.
+pub struct Acknowledgements<'a> {
+    pub latency: Option<&'a mut Latency>,
+    pub now: u64,
 }
 
 impl Publisher {
@@ -46,6 +55,7 @@ impl Publisher {
             window: Window::new(settings.window, plan.fan, asks || settings.qos != QoS::AtMostOnce),
             queued: false,
             pings: asks.then(VecDeque::new),
+            unacknowledged: VecDeque::new(),
             alias: (settings.topic_aliases && plan.topics.len() == 1).then_some(false),
             random: u64::from(id) * 2 + 1,
             payload: vec![b'.'; settings.payload_bytes],
@@ -81,6 +91,9 @@ impl Publisher {
         if self.qos != QoS::AtMostOnce || self.pings.is_some() {
             tally.expected_acknowledged += count;
         }
+        if self.qos != QoS::AtMostOnce {
+            self.unacknowledged.push_back((time, count as u32));
+        }
         if let Some(pings) = &mut self.pings {
             pings.push_back(count as u32);
             encode::pingreq(out);
@@ -98,13 +111,23 @@ impl Publisher {
         (self.random % self.topics.len() as u64) as usize
     }
 
-    /// Takes the packets at the start of `bytes`, appends what must be answered, and gives the bytes used.
-    pub fn receive(&mut self, bytes: &[u8], settings: &Settings, tally: &mut Tally, answers: &mut Vec<u8>) -> usize {
+    /// Takes the packets at the start of `bytes`, appends what must be answered, and gives the bytes used. `latency` gets when acknowledged messages were sent.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        settings: &Settings,
+        tally: &mut Tally,
+        latency: &mut Acknowledgements<'_>,
+        answers: &mut Vec<u8>,
+    ) -> usize {
         let mut at = 0;
         while let Some((packet, length)) = packets::next(&bytes[at..]) {
             at += length;
             match PacketType::from_first(packet.first) {
-                Some(PacketType::Puback | PacketType::Pubcomp) => self.acknowledged(1, tally),
+                Some(PacketType::Puback | PacketType::Pubcomp) => {
+                    self.note_latency(latency);
+                    self.acknowledged(1, tally);
+                }
                 Some(PacketType::Pubrec) => {
                     let packet_id = packets::u16_at(packet.body, 0).unwrap_or(0);
                     encode::ack(answers, settings.version, PacketType::Pubrel, packet_id, ReasonCode::SUCCESS, &Properties::default());
@@ -117,6 +140,17 @@ impl Publisher {
             }
         }
         at
+    }
+
+    fn note_latency(&mut self, Acknowledgements { latency, now }: &mut Acknowledgements<'_>) {
+        let Some((stamped, count)) = self.unacknowledged.front_mut() else { return };
+        if let Some(latency) = latency {
+            latency.record(now.saturating_sub(*stamped));
+        }
+        *count -= 1;
+        if *count == 0 {
+            self.unacknowledged.pop_front();
+        }
     }
 
     fn acknowledged(&mut self, count: u32, tally: &mut Tally) {

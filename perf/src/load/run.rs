@@ -279,6 +279,7 @@ fn outcome(name: &str, set_up: SetUp, first: &Reading, last: &Reading, threads: 
             connack: stages.connack.percentiles(),
             suback: stages.suback.percentiles(),
             delivery: stages.delivery.percentiles(),
+            acknowledgement: stages.acknowledgement.percentiles(),
             send_lag: stages.lag.percentiles(),
             reconnect: stages.reconnect.percentiles(),
             wave: stages.wave.percentiles(),

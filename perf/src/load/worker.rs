@@ -13,7 +13,7 @@ use rustix::fd::OwnedFd;
 use super::client::{Client, Role, Stage};
 use super::latency::Latency;
 use super::plan::{Cell, Settings};
-use super::publisher::Publisher;
+use super::publisher::{Acknowledgements, Publisher};
 use super::schedule::Schedule;
 use super::sequence::Sequence;
 use super::shared::{Phase, Shared, Tally};
@@ -39,6 +39,8 @@ pub struct Stages {
     pub connack: Latency,
     pub suback: Latency,
     pub delivery: Latency,
+    /// From publish to PUBACK or PUBCOMP.
+    pub acknowledgement: Latency,
     /// How late the open loop sent what was due.
     pub lag: Latency,
     /// From the moment in which the whole crowd was cut off until a connection was ready again.
@@ -54,6 +56,7 @@ impl Stages {
             connack: Latency::new(),
             suback: Latency::new(),
             delivery: Latency::new(),
+            acknowledgement: Latency::new(),
             lag: Latency::new(),
             reconnect: Latency::new(),
             wave: Latency::new(),
@@ -65,6 +68,7 @@ impl Stages {
         self.connack.add(&other.connack);
         self.suback.add(&other.suback);
         self.delivery.add(&other.delivery);
+        self.acknowledgement.add(&other.acknowledgement);
         self.lag.add(&other.lag);
         self.reconnect.add(&other.reconnect);
         self.wave.add(&other.wave);
@@ -327,8 +331,11 @@ impl Worker {
                 self.subscribers[place].receive(bytes, &mut delivery)
             }
             Role::Publisher(place) => {
+                let now = self.now();
+                let measures = self.phase == Phase::Measure;
+                let mut latency = Acknowledgements { latency: measures.then_some(&mut self.stages.acknowledgement), now };
                 let publisher = &mut self.publishers[place];
-                let used = publisher.receive(bytes, &self.settings, &mut self.tally, &mut self.answers);
+                let used = publisher.receive(bytes, &self.settings, &mut self.tally, &mut latency, &mut self.answers);
                 if !publisher.queued && publisher.window.worth_a_write(publisher.sent) {
                     publisher.queued = true;
                     self.with_room.push(place as u32);

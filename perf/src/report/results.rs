@@ -75,8 +75,9 @@ pub struct Run {
 }
 
 /// Where the latency of a run is found, best first.
-const STAGES: [(&str, &str); 5] = [
+const STAGES: [(&str, &str); 6] = [
     ("delivery", "publish to delivery"),
+    ("acknowledgement", "publish to acknowledgement"),
     ("fetch", "SUBSCRIBE to the last retained message"),
     ("reconnect", "cut off until ready again"),
     ("connack", "CONNECT to CONNACK"),

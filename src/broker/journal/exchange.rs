@@ -141,8 +141,13 @@ impl Shard {
         let Some(journal) = self.journal.as_mut().filter(|_| part.refused.len() <= MAX_REFUSED) else { return false };
         let (digest, Part { refused, shares, .. }) = (digest(incoming), part);
         let by = TakenBy { shard: self.id.0, shards: self.shards, refused, shares };
-        journal.taken.entry(exchange).or_default().add(digest, by.clone());
-        journal.put(&Record::Taken { session: exchange.session, packet_id: exchange.packet_id, digest, by });
+        let taken = journal.taken.entry(exchange).or_default();
+        taken.add(digest, by);
+        // With what was noted of this shard before: a store of keys has the last note only.
+        let own = taken.by.iter().find(|by| (by.shard, by.shards) == (self.id.0, self.shards)).cloned();
+        if let Some(by) = own {
+            journal.put(&Record::Taken { session: exchange.session, packet_id: exchange.packet_id, digest, by });
+        }
         true
     }
 

@@ -6,10 +6,13 @@
 //!
 //! - [`record`]: the records as bytes. [`note`]: what the shard notes where something changes. [`exchange`]: QoS 2 messages that several shards take.
 //! - [`rewrite`]: what is live is written anew, a slice a turn, when the log has grown too long, and what lies before it may be deleted.
+//! - `keyed`, with the feature `engine-fjall`: the records as changes of keys and values, for a store that is no log.
 //! - [`image`]: one log of an earlier run, read. [`restore`]: the shard as the images say.
 
 pub mod exchange;
 pub mod image;
+#[cfg(feature = "engine-fjall")]
+pub mod keyed;
 mod note;
 pub mod record;
 mod restore;
@@ -46,6 +49,8 @@ pub enum JournalJob {
 
 /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
 const REWRITE_BYTES: u64 = 64 * 1024 * 1024;
+/// Memory of written commits that is kept for the next ones, bytes: about what a busy shard has under way.
+const SPARE_BYTES: usize = 8 * 1024 * 1024;
 /// With more than this on its way to the disk, a shard does not read from its publishers.
 const HIGH_WATER_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -63,6 +68,9 @@ struct Reply {
 #[derive(Debug)]
 pub struct Journal {
     records: Vec<u8>,
+    /// Buffers for the records of the next turns, and their bytes: memory that was just used costs less than new one.
+    spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
     /// Number that `records` will get.
     number: u64,
     committed: u64,
@@ -81,8 +89,8 @@ pub struct Journal {
     live_bytes: u64,
     /// Of `records`, what counts as live already.
     counted_bytes: u64,
-    /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next.
-    rewrite_bytes: u64,
+    /// Bytes written since the last rewriting, beyond twice the live ones, that begin the next; `None` where whoever takes the commits keeps what is live.
+    rewrite_bytes: Option<u64>,
     /// Length from which on nothing new is taken, bytes. What says that something is over is always written.
     quota_bytes: u64,
     rewrite: Option<Rewrite>,
@@ -123,6 +131,12 @@ impl Journal {
         (last > self.committed).then_some(last)
     }
 
+    /// Gives up memory that is only kept for reuse.
+    pub(super) fn trim(&mut self) {
+        self.spare = Vec::new();
+        self.spare_bytes = 0;
+    }
+
     fn put(&mut self, record: &Record<'_>) {
         record.put(&mut self.records);
     }
@@ -139,7 +153,9 @@ impl Journal {
         self.written_bytes += bytes.saturating_sub(std::mem::take(&mut self.counted_bytes));
         self.under_way_bytes += bytes;
         self.under_way.push_back((number, bytes));
-        Some(JournalJob::Commit { number, records: std::mem::take(&mut self.records) })
+        let next = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= next.capacity();
+        Some(JournalJob::Commit { number, records: std::mem::replace(&mut self.records, next) })
     }
 
     fn commit_reported(&mut self, number: u64) {
@@ -157,6 +173,8 @@ impl Shard {
     pub fn keep_journal(&mut self, unix_ms: u64) {
         self.journal = Some(Box::new(Journal {
             records: Vec::new(),
+            spare: Vec::new(),
+            spare_bytes: 0,
             number: 1,
             committed: 0,
             under_way: VecDeque::new(),
@@ -168,7 +186,7 @@ impl Shard {
             written_bytes: 0,
             live_bytes: 0,
             counted_bytes: 0,
-            rewrite_bytes: REWRITE_BYTES,
+            rewrite_bytes: Some(REWRITE_BYTES),
             quota_bytes: u64::MAX,
             rewrite: None,
             jobs: VecDeque::new(),
@@ -179,8 +197,9 @@ impl Shard {
         }));
     }
 
-    /// How far the journal may grow beyond what is live before it is written anew, bytes; 64 MiB unless told otherwise.
-    pub fn rewrite_journal_after(&mut self, bytes: u64) {
+    /// How far the journal may grow beyond what is live before it is written anew, bytes; 64 MiB unless told otherwise. `None`: never, also not by
+    /// [`Shard::restore`], since whoever takes the commits keeps what is live, and nothing else.
+    pub fn rewrite_journal_after(&mut self, bytes: Option<u64>) {
         if let Some(journal) = &mut self.journal {
             journal.rewrite_bytes = bytes;
         }
@@ -220,6 +239,18 @@ impl Shard {
             && let Some(Reply { shard, ticket, code, kept, .. }) = pop_if(&mut journal.replies, |reply| reply.gate <= number)
         {
             self.peers.to(shard).messages.push(PeerMessage::PublishDone { ticket, code, kept });
+        }
+    }
+
+    /// Takes back the memory of commits that are written.
+    pub fn reuse_records(&mut self, buffers: Vec<Vec<u8>>) {
+        let Some(journal) = &mut self.journal else { return };
+        for mut records in buffers {
+            if journal.spare_bytes + records.capacity() <= SPARE_BYTES {
+                records.clear();
+                journal.spare_bytes += records.capacity();
+                journal.spare.push(records);
+            }
         }
     }
 

@@ -1,4 +1,6 @@
 //! The shard as an earlier run left it: retained messages as they come by, sessions when a log is read to its end.
+//!
+//! A log is written anew as a whole by that. Where what is live stays as it is kept, only what is different now is noted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,12 +19,13 @@ use crate::mqtt::{QoS, SharedFilter, TopicFilter, TopicName};
 
 impl Shard {
     /// Takes in the logs of an earlier run, one for each shard that it had, each the commits in their order: of all of them, what belongs to this shard. All
-    /// of it is written to the new log; once [`Shard::is_durable`], the old ones are not needed any more.
+    /// of it is written to the new log, unless told not to ([`Shard::rewrite_journal_after`]); once [`Shard::is_durable`], the old ones are not needed any
+    /// more.
     pub fn restore(&mut self, now: u64, logs: &[Vec<Vec<u8>>]) {
         self.now = now;
         let Some(journal) = &mut self.journal else { return };
         let unix_ms = journal.unix_ms;
-        journal.rewrite = Some(Rewrite::everything());
+        journal.rewrite = journal.rewrite_bytes.map(|_| Rewrite::everything());
         let mut names = BTreeSet::new();
         // 0 is nobody's name.
         let mut restored = BTreeSet::from([0]);
@@ -43,10 +46,20 @@ impl Shard {
                 self.restore_session(id, kept, unix_ms);
             }
         }
+        for &(session, packet_id) in taken.keys().filter(|(session, _)| !names.contains(session)) {
+            self.note_if_kept_in_place(|| Record::TakenEnded { session, packet_id });
+        }
         taken.retain(|(session, _), _| names.contains(session));
         self.restore_refused(&taken);
         if let Some(journal) = &mut self.journal {
             journal.taken.extend(taken.into_iter().map(|((session, packet_id), taken)| (Exchange { session, packet_id }, taken)));
+        }
+    }
+
+    /// Notes something that is different from what the store of an earlier run says, and that no rewriting will say.
+    fn note_if_kept_in_place<'r>(&mut self, record: impl FnOnce() -> Record<'r>) {
+        if let Some(journal) = self.journal.as_mut().filter(|journal| journal.rewrite_bytes.is_none()) {
+            journal.put(&record());
         }
     }
 
@@ -87,7 +100,8 @@ impl Shard {
         if retained.expires_at > self.now {
             self.set_retained(&retained);
         } else {
-            self.clear_retained(retained.topic);
+            self.clear_retained(topic);
+            self.note_if_kept_in_place(|| Record::ClearRetained { topic });
         }
     }
 
@@ -97,6 +111,9 @@ impl Shard {
         }
         let index = self.sessions.insert(kept.client_id, kept.version);
         let left_unix_ms = kept.left_unix_ms.unwrap_or(unix_ms + self.now);
+        if kept.left_unix_ms.is_none() {
+            self.note_if_kept_in_place(|| Record::SessionLeft { session: id, unix_ms: left_unix_ms });
+        }
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.durable = Some(Box::new(Durable { id, left_unix_ms: Some(left_unix_ms) }));
         session.expiry_s = kept.expiry_s;

@@ -46,7 +46,8 @@ impl Journal {
     /// Whether it is worth the trouble to write what is live anew: much has been written since the last time; or half the quota is used, and some
     /// has; or all of it, and a little: the word that a message is done with is short, and gives all of its room back.
     fn is_too_long(&self) -> bool {
-        self.written_bytes > 2 * self.live_bytes + self.rewrite_bytes
+        let Some(beyond) = self.rewrite_bytes else { return false };
+        self.written_bytes > 2 * self.live_bytes + beyond
             || self.length() > self.quota_bytes / 2 && self.written_bytes > self.live_bytes / 4 + self.quota_bytes / 16
             || self.length() >= self.quota_bytes && self.written_bytes > self.quota_bytes / 128
     }

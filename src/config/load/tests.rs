@@ -190,7 +190,7 @@ fn columns_count_characters() {
     assert_eq!(position("f", "# é\nü = 1", 7..8), "f:2:2");
     assert_eq!(
         refusal("storage = { data_dir = 'ü', x = 1 }"),
-        "r.toml:1:29: storage.x: unknown key, expected one of `data_dir`, `durability`, `max_bytes`, `topics`"
+        "r.toml:1:29: storage.x: unknown key, expected one of `data_dir`, `engine`, `durability`, `max_bytes`, `topics`"
     );
 }
 
@@ -271,6 +271,12 @@ fn durability_is_set_by_topic_and_by_listener() {
         let text = format!("storage.topics = [{{ filter = '{filter}', durability = 'commit' }}]");
         assert!(refusal(&text).contains("storage.topics[0].filter: found"), "{filter}: {}", refusal(&text));
     }
+    let text = if cfg!(feature = "engine-fjall") {
+        refusal("storage = { engine = 'fjall', max_bytes = 1000000000 }")
+    } else {
+        refusal("storage.engine = 'fjall'")
+    };
+    assert!(text.contains("leave it out") || text.contains("--features engine-fjall"), "{text}");
     let text = refusal("storage.durability = 'replicated'");
     assert!(text.contains("storage.durability") && text.contains("memory") && text.contains("commit"), "{text}");
 }
