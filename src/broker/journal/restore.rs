@@ -178,7 +178,7 @@ impl Shard {
     fn restore_timers(&mut self, index: u32, left_at: u64, will_grace_s: u32) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let (generation, expiry_s) = (session.generation, session.expiry_s);
-        let due = |seconds: u32| (left_at + u64::from(seconds) * 1_000).max(self.now);
+        let due = |seconds: u32| left_at.saturating_add(u64::from(seconds) * 1_000).max(self.now);
         if let Some(will) = &session.will {
             let key = TimerKey::WillDelay { session: index, generation };
             session.will_timer = Some(self.wheel.schedule(due(will.delay_s.max(will_grace_s).min(expiry_s)), key));
