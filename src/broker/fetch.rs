@@ -146,7 +146,14 @@ impl Shard {
     }
 
     /// Asks for more where the client has room for it.
+    #[inline]
     pub(super) fn continue_fetches(&mut self, index: u32) {
+        if self.sessions.get(index).is_some_and(|session| session.fetches.is_some()) {
+            self.continue_open_fetches(index);
+        }
+    }
+
+    fn continue_open_fetches(&mut self, index: u32) {
         while let Some(room) = self.room_for_fetches(index) {
             let Some(fetches) = self.sessions.get_mut(index).and_then(|session| session.fetches.as_mut()) else { return };
             if let Some(reading) = fetches.reading.iter_mut().find(|reading| reading.asked.is_empty()) {

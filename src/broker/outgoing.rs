@@ -179,11 +179,14 @@ impl Outgoing {
         self.last_number
     }
 
+    #[inline]
     fn free_number(&self) -> Option<u64> {
-        (self.last_number + 1..).take(SKIPS).find(|&number| self.is_free(number))
+        let next = self.last_number + 1;
+        if self.is_free(next) { Some(next) } else { (next + 1..).take(SKIPS).find(|&number| self.is_free(number)) }
     }
 
     /// Whether no message in flight has the identifier of this number.
+    #[inline]
     fn is_free(&self, number: u64) -> bool {
         self.window.front().is_none_or(|front| number - front.number < IDS) || !self.is_in_flight(packet_id(number))
     }
@@ -199,14 +202,22 @@ impl Outgoing {
 
     /// The place of the unfinished message with this identifier.
     fn index(&self, packet_id: u16) -> Option<usize> {
-        let (front, back) = (self.window.front()?.number, self.window.back()?.number);
+        let front = self.window.front()?.number;
         let distance = (u64::from(packet_id).checked_sub(1)? + IDS - (front - 1) % IDS) % IDS;
-        let first = front + distance;
-        // Where nothing was left out between, it stands where it is expected. Where an old message keeps the window open, identifiers have gone round.
-        let expected = self.window.get(distance as usize).filter(|entry| entry.number == first).map(|_| distance as usize);
-        let unfinished = |index: &usize| !matches!(self.window[*index].stage, Stage::Done);
+        // Where nothing was left out between, it stands where it is expected.
+        match self.window.get(distance as usize) {
+            Some(entry) if entry.number == front + distance && !matches!(entry.stage, Stage::Done) => Some(distance as usize),
+            _ => self.search(front + distance),
+        }
+    }
+
+    /// The place of the unfinished message with this number, or with one that has the same identifier: where an old message keeps the window open, identifiers
+    /// have gone round.
+    fn search(&self, first: u64) -> Option<usize> {
+        let back = self.window.back()?.number;
         let place = |number: u64| self.window.binary_search_by_key(&number, |entry| entry.number).ok();
-        expected.filter(unfinished).or_else(|| (first..=back).step_by(IDS as usize).find_map(|number| place(number).filter(unfinished)))
+        let unfinished = |index: &usize| !matches!(self.window[*index].stage, Stage::Done);
+        (first..=back).step_by(IDS as usize).find_map(|number| place(number).filter(unfinished))
     }
 
     /// PUBACK, PUBCOMP, or a PUBREC that refuses: the exchange of this identifier is over, and not before [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5].
