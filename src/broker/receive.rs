@@ -61,7 +61,9 @@ impl Shard {
 
     /// Goes on with a connection that was paused until its publishes were acknowledged, or one of them turned out never to be.
     pub(super) fn resume(&mut self, id: ConnId) {
-        let Some(conn) = self.connections.get_mut(id).filter(|conn| conn.paused.for_acks) else { return };
+        // One that was let go meanwhile stays as it was: what it had sent is not worked off.
+        let waits = |conn: &&mut Connection| conn.paused.for_acks && conn.state == State::Connected;
+        let Some(conn) = self.connections.get_mut(id).filter(waits) else { return };
         if conn.acks.as_ref().is_some_and(|acks| acks.withheld()) {
             return self.go_on_doomed(id);
         }

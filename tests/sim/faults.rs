@@ -30,6 +30,8 @@ pub enum Fault {
     DelayTimers,
     /// A retained message is lost on its way to its reader.
     LoseRetained,
+    /// Wills are lost on their way to those who subscribe to them.
+    LoseWills,
     /// A shard is never told that a socket has closed.
     ForgetClose,
     /// A shard counts one delivery too many.
@@ -61,6 +63,7 @@ impl Fault {
         (Fault::HurryTimers, "timers"),
         (Fault::DelayTimers, "timers"),
         (Fault::LoseRetained, "retained"),
+        (Fault::LoseWills, "wills"),
         (Fault::ForgetClose, "accounting"),
         (Fault::Miscount, "accounting"),
         (Fault::LoseCommit, "retained"),
@@ -82,6 +85,10 @@ impl Packet {
 
     fn is_publish(&self) -> bool {
         self.kind() == Some(PacketType::Publish)
+    }
+
+    fn is_will(&self) -> bool {
+        self.is_publish() && self.topic().get(2..).is_some_and(|topic| topic.starts_with(b"w/"))
     }
 
     fn is_ack(&self) -> bool {
@@ -187,6 +194,9 @@ impl Saboteur {
     }
 
     fn sabotage_packets(&mut self, packets: &mut Vec<Packet>) -> Option<Packet> {
+        if self.fault == Some(Fault::LoseWills) {
+            packets.retain(|packet| !packet.is_will() || !self.strikes(Fault::LoseWills, true));
+        }
         let publish = packets.iter().position(Packet::is_publish);
         let ack = packets.iter().position(Packet::is_ack);
         let connack = packets.iter().position(|packet| packet.kind() == Some(PacketType::Connack));

@@ -283,15 +283,19 @@ impl History {
         let mut ended = Vec::new();
         let mut let_in = Vec::new();
         let mut existed = None;
+        let mut told = None;
         for record in self.records.iter().rev() {
             match record.event {
+                Event::Received { socket: own, packet: Got::Connack { present, .. } } if own == socket => told = Some(present),
                 Event::Accepted { socket: other, existed: known } if other == socket => existed = Some(known),
                 Event::Ended { socket: other, .. } if existed.is_some() => ended.push(other),
                 Event::Received { socket: other, packet: Got::Connack { code: 0, .. } } if existed.is_some() => let_in.push(other),
                 Event::Accepted { socket: other, .. } if existed.is_some() && self.client_of(other) == connection.client => {
-                    // A session without expiry ends with its connection, also when that is taken over. A crash may leave something of it; and whether it
-                    // ever became one without expiry, the CONNACK says.
-                    let ends = self.connections[other].expiry_s == 0 && (!ended.contains(&other) || let_in.contains(&other));
+                    // A session without expiry ends with its connection, also when that is taken over. Whether it ever became one without expiry where a
+                    // crash was near, its CONNACK says; or, where that was lost, the next one.
+                    let unclear = ended.contains(&other) && !let_in.contains(&other);
+                    let told = told.filter(|_| connection.version != Version::V31);
+                    let ends = self.connections[other].expiry_s == 0 && !(unclear && told.unwrap_or(true));
                     return existed == Some(true) && !connection.clean_start && !ends;
                 }
                 _ => {}

@@ -43,8 +43,6 @@ pub struct Settings {
     pub rude: bool,
     /// No limit is near, and the disk never full: not even a message of QoS 0 may be lost.
     pub roomy: bool,
-    /// Queues are so short, or the disk so full, that publishers of 3.x have to wait.
-    pub tight: bool,
     /// What is to outlive a crash is written to a disk.
     pub disk: Option<DiskSettings>,
 }
@@ -118,11 +116,16 @@ impl Settings {
             roomy: disk.is_none_or(|disk| disk.full_permille == 0)
                 && limits.max_queued_messages == Limits::default().max_queued_messages
                 && limits.out_buffer_bytes == Limits::default().out_buffer_bytes,
-            tight: disk.is_some_and(|disk| disk.full_permille > 0)
-                || limits.queue_full == QueueFull::RejectNew && (limits.max_queued_messages < 1_000 || limits.max_queued_bytes < 100_000),
             limits: Arc::new(limits),
             disk,
         }
+    }
+
+    /// Whether queues are so short, or the disk so full, that publishers of 3.x have to wait.
+    pub fn tight(&self) -> bool {
+        let largest = if self.large_percent > 0 { self.large_bytes } else { 0 };
+        let short = self.limits.max_queued_messages < 1_000 || u64::from(self.limits.max_queued_bytes) < 100_000.max(50 * largest);
+        self.disk.is_some_and(|disk| disk.full_permille > 0) || self.limits.queue_full == QueueFull::RejectNew && short
     }
 
     /// Whether nothing ever stops the machine.

@@ -55,8 +55,10 @@ impl Taken {
         }
         match self.by.iter_mut().find(|known| (known.shard, known.shards) == (by.shard, by.shards)) {
             Some(known) => {
-                by.shares.extend(known.shares.iter().copied().filter(|share| !by.shares.contains(share)).collect::<Names>());
-                *known = by;
+                // Who has it keeps it, and whoever refused it may take it later: the logs that say so may be read in any order.
+                known.refused.retain(|name| by.refused.contains(name));
+                by.shares.retain(|share| !known.shares.contains(share));
+                known.shares.extend(by.shares);
             }
             None => self.by.push(by),
         }
@@ -269,6 +271,28 @@ impl Shard {
         if let Some(journal) = &mut self.journal {
             journal.put(&Record::ReceivedEnded { session: exchange.session, packet_id });
             self.gate_on_all(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(refused: &[&str], shares: &[&str]) -> TakenBy {
+        let names = |texts: &[&str]| texts.iter().map(|text| name_of(text)).collect();
+        TakenBy { shard: 0, shards: 1, refused: names(refused), shares: names(shares) }
+    }
+
+    #[test]
+    fn what_a_session_took_later_counts_in_whatever_order_the_logs_are_read() {
+        let (earlier, later) = (note(&["a", "b"], &["$share/g/t"]), note(&["b"], &["$share/h/t"]));
+        for notes in [[earlier.clone(), later.clone()], [later, earlier]] {
+            let mut taken = Taken::default();
+            notes.into_iter().for_each(|by| taken.add(7, by));
+            assert!(taken.covers("a"), "it took the message when it was sent again");
+            assert!(!taken.covers("b"), "it has refused it each time");
+            assert!(taken.covers_share("$share/g/t") && taken.covers_share("$share/h/t"));
         }
     }
 }

@@ -227,7 +227,7 @@ fn count(
         && publication.socket.is_some_and(lasts)
         && shared.is_empty()
         && receipts.iter().all(|&(_, socket, receipt)| receipt.qos == QoS::ExactlyOnce && lasts(socket));
-    let repeated = settings.tight && (v3 || !settings.immortal()) && !remembered;
+    let repeated = settings.tight() && (v3 || !settings.immortal()) && !remembered;
     let sent = match message.qos {
         QoS::AtLeastOnce => publication.processed.len().max(1),
         QoS::AtMostOnce => 1,

@@ -57,7 +57,7 @@ pub fn all(world: &World) -> Vec<Violation> {
     } else {
         sessions::check(&model, &lives, &mut violations);
         timers::check(world, &model, &lives, &mut violations);
-        wills::check(world.settings.tight || world.settings.limits.queue_full == QueueFull::DropOldest, &model, &lives, &mut violations);
+        wills::check(world.settings.tight() || world.settings.limits.queue_full == QueueFull::DropOldest, &model, &lives, &mut violations);
     }
     accounting::check(&model, &mut violations);
     violations

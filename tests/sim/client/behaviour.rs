@@ -37,7 +37,7 @@ impl Client {
             return;
         }
         if link.connected
-            && let Some(filter) = self.watches.take()
+            && let Some(filter) = self.watches.filter(|_| std::mem::take(&mut self.unwatched))
         {
             let options = SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() };
             self.subscribe(vec![Entry { filter: filter.to_owned(), options, subscription_id: 0 }], around);

@@ -150,6 +150,7 @@ impl Client {
             return;
         }
         link.connected = true;
+        self.unwatched |= !present;
         self.forgetting = false;
         let last = self.last_connected.replace(socket);
         // 3.1 does not say whether the session is there; its clients have to know.

@@ -102,8 +102,10 @@ pub struct Client {
     pub filters: Vec<String>,
     /// Never stalls, drops or leaves: what it sees, anybody could have seen.
     pub steady: bool,
-    /// A filter that it subscribes to before all else.
+    /// A filter that it subscribes to before all else, in each session.
     pub watches: Option<&'static str>,
+    /// Its session has no such subscription yet.
+    unwatched: bool,
 }
 
 impl Client {
@@ -121,6 +123,7 @@ impl Client {
             filters: Vec::new(),
             steady,
             watches: None,
+            unwatched: true,
         }
     }
 
