@@ -18,6 +18,8 @@ use crate::measure;
 const BOUND: f64 = 0.95;
 /// How often the progress is shown and the drain looked at.
 const GLANCE: Duration = Duration::from_millis(50);
+/// What the broker has to give back memory that only the way in took, before it is looked at.
+const SETTLING: Duration = Duration::from_millis(1_500);
 /// Of a thread, as Linux has it.
 const LOWEST_PRIORITY: i32 = 19;
 /// How long a broker may go on delivering after the load, in patiences; what is then still to come is late, not lost.
@@ -98,6 +100,8 @@ pub fn run(name: &str, plan: Plan, observer: &Observer<'_>) -> io::Result<Outcom
     let before = Reading::take(shared.totals(), observer)?;
     let workers = start(plan, threads, &shared, observer)?;
     let ready = Reading::take(shared.totals(), observer)?;
+    thread::sleep(SETTLING);
+    let rested = Reading::take(shared.totals(), observer)?;
     shared.enter(Phase::WarmUp);
     pass(settings.warm_up, Phase::WarmUp, &shared, observer);
     let first = Reading::take(shared.totals(), observer)?;
@@ -105,7 +109,7 @@ pub fn run(name: &str, plan: Plan, observer: &Observer<'_>) -> io::Result<Outcom
     pass(settings.time, Phase::Measure, &shared, observer);
     let last = Reading::take(shared.totals(), observer)?;
     // Clients that only sit there show what they cost once the broker has had time to give back what their coming took.
-    let settled = if stays_idle { &last } else { &ready };
+    let settled = if stays_idle { &last } else { &rested };
     let set_up = set_up(&before, &ready, settled, connections, filters);
     shared.enter(Phase::Drain);
     let late = drain(settings.patience, &shared, observer);
